@@ -1,0 +1,144 @@
+"""Adaptive channel pruning (ACP): prunes the student by its TKD loss, how much by epoch."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from itmc.cost import count_macs
+from itmc.networks.build import Network
+from itmc.pruning import importance
+from itmc.pruning.groups import Dependencies
+from itmc.pruning.importance import CriterionName, Scores, Taylor, normalised
+from itmc.pruning.schedule import ScheduleName, share
+from itmc.pruning.shrink import PruningConfig, kept_layers, training_images
+from itmc.pruning.surgery import Limits, floors, prune_to, recalibrate
+from itmc.training.stage import Context, Learner
+
+
+class ACPConfig(PruningConfig):
+    """Knobs of ACP. The paper's values are not public; these are a reconstruction."""
+
+    criterion: CriterionName = "taylor"
+    """Importance of a channel (the abstract: derived from the student's TKD loss)."""
+    schedule: ScheduleName = "cubic"
+    """How the pruned share grows with the epoch; ``adaptive`` postpones (reconstruction)."""
+    prune_from: float = Field(0.0, ge=0, le=1)
+    prune_until: float = Field(0.6, gt=0, le=1)
+    """e0 and e1, as shares of the epochs; after e1 the student fine-tunes."""
+    tolerance: float = Field(0.05, ge=0)
+    """``adaptive``: how far above its level before the last event the loss may be, relatively."""
+    momentum: float = Field(0.5, ge=0, lt=1)
+    """Weight of earlier events in the average of importance."""
+    bn_batches: int = Field(10, ge=1)
+    """Batches to re-estimate BatchNorm statistics with after an event."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.prune_from > self.prune_until:
+            raise ValueError("prune_from must not be after prune_until")
+        return self
+
+
+class ACP:
+    """Watches the student's gradients during an epoch, prunes it at the end."""
+
+    def __init__(
+        self, config: ACPConfig, compression: float, context: Context, student: Network
+    ) -> None:
+        self._config, self._compression, self._context = config, compression, context
+        epochs = context.training.epochs
+        self._last = max(1, round(config.prune_until * epochs))
+        self._first = min(self._last, round(config.prune_from * epochs))
+        self._average: Scores = {}
+        self._level: float | None = None  # the student's loss before the last event
+        self._look_at(student)
+        # Floors refer to the unpruned widths, so they are taken before the first event.
+        self._limits = Limits(
+            floors(self._dependencies.groups, config.min_share, config.min_width), config.round_to
+        )
+
+    def observe(self, student: Network, loss: Tensor) -> None:
+        """Accumulate importance over the epoch, from the gradients of ``loss`` (L_TKD)."""
+        self._criterion.observe(student, self._dependencies.groups)
+        self._loss_sum = self._loss_sum + loss.detach()
+        self._steps += 1
+
+    def prune(self, student: Learner, epoch: int) -> dict[str, Any]:
+        """The pruning event after ``epoch`` (from 0), if it has one; returns what happened."""
+        loss = float(self._loss_sum) / max(1, self._steps)
+        asked = self._share_due(epoch + 1, loss)
+        reference = self._context.unpruned_macs
+        target = (1 - asked) * reference
+        removed: dict[str, list[int]] = {}
+        if self._macs > target:
+            self._level = loss
+            self._average = self._averaged(student.network)
+            with student.optimiser.surgery():
+                removed = prune_to(
+                    student.network, self._dependencies, self._average,
+                    self._context.example, target, reference, self._limits,
+                )  # fmt: skip
+            self._average = _without(self._average, removed)
+            recalibrate(student.network, training_images(self._context, self._config.bn_batches))
+            self._look_at(student.network)
+        self._restart()
+        return {
+            "asked_share": round(asked, 6),
+            "tkd_loss": loss,
+            "removed_channels": {name: len(channels) for name, channels in removed.items()},
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What one epoch hands to the next."""
+        return {"average": dict(self._average), "level": self._level}
+
+    def load_state(self, state: dict[str, Any], student: Network) -> None:
+        """Restore ``state`` for ``student``, which has its saved shape already."""
+        self._average, self._level = dict(state["average"]), state["level"]
+        self._look_at(student)
+
+    def _look_at(self, student: Network) -> None:
+        """Find the coupled groups of ``student`` as it is shaped now."""
+        self._dependencies = Dependencies(student, self._context.example, kept_layers(student))
+        self._macs = count_macs(student, self._context.example)
+        self._restart()
+
+    def _restart(self) -> None:
+        """Begin an epoch with importance not yet observed."""
+        self._criterion = importance.create(self._config.criterion, self._context.seed)
+        self._loss_sum: Tensor | float = 0.0
+        self._steps = 0
+
+    def _share_due(self, done: int, loss: float) -> float:
+        """Share of MACs to have removed when ``done`` epochs are over.
+
+        The curve depends on the epoch alone, so what `adaptive` postpones is made up for by the
+        next event that takes place; the last one always does, and meets the budget.
+        """
+        config = self._config
+        due = share(config.schedule, done, self._first, self._last, self._compression)
+        if config.schedule != "adaptive" or done >= self._last or self._level is None:
+            return due
+        return due if loss <= (1 + config.tolerance) * self._level else 0.0
+
+    def _averaged(self, network: Network) -> Scores:
+        """Importance averaged over events with momentum; renormalised, as channels have gone."""
+        now = self._criterion.scores(network, self._dependencies.groups)
+        if not isinstance(self._criterion, Taylor) or not self._average:
+            return now
+        momentum = self._config.momentum
+        return {
+            name: momentum * normalised(self._average[name]) + (1 - momentum) * scores
+            for name, scores in now.items()
+        }
+
+
+def _without(scores: Scores, removed: dict[str, list[int]]) -> Scores:
+    """``scores`` of the channels that are left."""
+    return {
+        name: values[[i for i in range(len(values)) if i not in set(removed.get(name, []))]]
+        for name, values in scores.items()
+    }

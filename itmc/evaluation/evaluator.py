@@ -1,0 +1,105 @@
+"""The only place where target labels live: it judges a network and tells nobody who trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from itmc.domains.augment import DataConfig, plain
+from itmc.domains.batches import Labelled
+from itmc.domains.store import Domain
+from itmc.evaluation import validators
+from itmc.networks.build import Network
+
+# Source training images that DEV's domain classifier sees.
+_DEV_SOURCE = 500
+_BATCH = 256
+SELECTORS = ("source_validation", "entropy", "infomax", "snd", "dev")
+
+
+class Evaluator:
+    """Accuracy on the target and label-free scores, from one pass over each set."""
+
+    def __init__(
+        self,
+        source: Labelled,
+        validation: Labelled,
+        target: Domain,
+        data: DataConfig,
+        device: torch.device,
+    ) -> None:
+        self._data, self._device = data, device
+        self._source = (source.images, source.indices[:: max(1, len(source) // _DEV_SOURCE)])
+        self._validation = (validation.images, validation.indices)
+        self._validation_labels = validation.labels[validation.indices]
+        self._target = (target.images, np.arange(len(target.images)))
+        self._target_labels = target.labels
+
+    def __call__(self, network: Network) -> dict[str, Any]:
+        """``accuracy`` on the target (percent, overall and mean per class) and ``scores``."""
+        features, logits = self._outputs(network, *self._target)
+        labels = self._target_labels
+        return {
+            "accuracy": {
+                "overall": validators.accuracy(logits, labels),
+                "mean_class": validators.mean_class_accuracy(logits, labels),
+            },
+            "scores": {
+                "entropy": validators.negative_entropy(logits),
+                "infomax": validators.infomax(logits),
+                "snd": validators.soft_neighbourhood_density(logits),
+                **self._source_scores(network, features),
+            },
+        }
+
+    def _source_scores(self, network: Network, target_features: np.ndarray) -> dict[str, float]:
+        if len(self._validation_labels) < 2:
+            return {}  # source_holdout 0: nothing to validate on
+        features, logits = self._outputs(network, *self._validation)
+        source_features, _ = self._outputs(network, *self._source)
+        return {
+            "source_validation": validators.accuracy(logits, self._validation_labels),
+            "dev": validators.deep_embedded_validation(
+                source_features, target_features, features, logits, self._validation_labels
+            ),
+        }
+
+    @torch.inference_mode()
+    def _outputs(
+        self, network: Network, images: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Features and logits of ``rows``, in eval mode; the mode is put back afterwards."""
+        training = network.training
+        network.eval()
+        features, logits = [], []
+        for start in range(0, len(rows), _BATCH):
+            batch = plain(images[rows[start : start + _BATCH]], self._data).to(self._device)
+            outputs = network(batch)
+            features.append(outputs.features.float().cpu())
+            logits.append(outputs.logits.float().cpu())
+        network.train(training)
+        return torch.cat(features).numpy(), torch.cat(logits).double().numpy()
+
+
+def select(history: Sequence[dict[str, Any]], budget: float) -> dict[str, Any]:
+    """Accuracy by way of choosing the epoch: the last, by each validator, and the oracle.
+
+    Only epochs whose student is within ``budget`` MACs compete. The oracle, the best epoch by target
+    label, is what most papers report; it is named so, and never a headline.
+    """
+    candidates = [entry for entry in history if entry["macs"] <= budget]
+    chosen: dict[str, Any] = {"last": dict(history[-1]["accuracy"])}
+    best = max(candidates, key=lambda entry: entry["accuracy"]["overall"])
+    chosen["oracle"] = {"epoch": best["epoch"], **best["accuracy"]}
+    for name in SELECTORS:
+        scored = [entry for entry in candidates if name in entry["scores"]]
+        if not scored:
+            chosen[name] = None
+            continue
+        best = max(scored, key=lambda entry: entry["scores"][name])
+        score = best["scores"][name]
+        chosen[name] = {"epoch": best["epoch"], "score": score, **best["accuracy"]}
+    return chosen

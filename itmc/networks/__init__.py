@@ -1,0 +1,5 @@
+"""Networks: any timm or torchvision backbone with a bottleneck and a head, and pruned ones as data."""
+
+from itmc.networks.build import Network, NetworkConfig, Outputs, build
+
+__all__ = ["Network", "NetworkConfig", "Outputs", "build"]

@@ -1,0 +1,186 @@
+"""Backbones by name (our own, torchvision's, timm's) and the pretrained weights they start from."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from itmc.errors import UsageError
+from itmc.networks.small import DigitsConvNet
+
+IMAGENET_CLASSES = 1000
+OWN = {"digits_convnet": DigitsConvNet}
+
+
+def create_backbone(name: str, weights: str = "none", weights_file: str | None = None) -> nn.Module:
+    """A classifier without its last layer: ``(N, 3, H, W)`` to pooled features ``(N, F)``.
+
+    A bare name is looked up among our own, then in torchvision, then in timm; ``torchvision/NAME``
+    and ``timm/NAME`` choose. A timm name may carry its weights' tag (``resnet50.tv_in1k``).
+    ``weights``: ``none``, ``timm``'s or torchvision's full tag, or, with ``weights_file``, a file.
+    """
+    if weights_file is not None:
+        backbone = _create(name)
+        _load_file(backbone, Path(weights_file), name)
+        return backbone
+    if weights == "none":
+        return _create(name)
+    return _create_pretrained(name, weights)
+
+
+def _create(name: str) -> nn.Module:
+    library, model = resolve(name)
+    if library == "own":
+        return OWN[model]()
+    if library == "torchvision":
+        from torchvision import models
+
+        return without_classifier(models.get_model(model, weights=None))
+    import timm
+
+    backbone: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
+    return backbone
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """``(library, model)`` of a backbone's name; library is own, torchvision or timm."""
+    if name in OWN:
+        return "own", name
+    import timm
+    from torchvision import models
+
+    library, _, model = name.rpartition("/")
+    if library not in ("", "timm", "torchvision"):
+        raise UsageError(
+            f"backbone {name!r}: unknown library {library!r}; allowed: timm/, torchvision/"
+        )
+    # Only torchvision's classifiers: its detectors and segmenters carry a slash-like prefix.
+    classifiers = models.list_models(module=models)
+    if library != "timm" and model in classifiers:
+        return "torchvision", model
+    if library != "torchvision" and timm.is_model(model):
+        return "timm", model
+    known = [*OWN, *classifiers, *timm.list_models()]
+    close = difflib.get_close_matches(model, known, n=3)
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    raise UsageError(
+        f"backbone {name!r} is in neither torchvision nor timm{hint} "
+        f"(allowed: {', '.join(OWN)}, any torchvision or timm classifier)"
+    )
+
+
+def without_classifier(model: nn.Module) -> nn.Module:
+    """Replace the layer that gives the ImageNet classes by the identity; the rest stays."""
+    for path, module in reversed(list(model.named_modules())):
+        outputs = getattr(module, "out_features", getattr(module, "out_channels", None))
+        if outputs == IMAGENET_CLASSES and isinstance(module, nn.Linear | nn.Conv2d):
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, nn.Identity())
+            return model
+    raise UsageError(f"{type(model).__name__} has no layer with {IMAGENET_CLASSES} outputs")
+
+
+def _create_pretrained(name: str, weights: str) -> nn.Module:
+    library, model = resolve(name)
+    try:
+        if library == "torchvision":
+            return _create_torchvision(model, weights)
+        if library == "timm":
+            return _create_timm(model, weights)
+    except OSError as error:
+        raise UsageError(
+            f"weights {weights!r} of {name!r} could not be fetched ({_first_line(error)}); give a "
+            "file with --weights, or 'none'"
+        ) from error
+    raise UsageError(f"backbone {name!r} has no pretrained weights; allowed: none, or a file")
+
+
+def _create_torchvision(model: str, weights: str) -> nn.Module:
+    from torchvision import models
+
+    tags = models.get_model_weights(model).__members__
+    if weights not in tags:
+        raise UsageError(
+            f"weights {weights!r} are unknown to torchvision/{model}; allowed: none, a file, "
+            f"{', '.join(tags)} (timm's tags go with --backbone timm/...)"
+        )
+    network = models.get_model(model, weights=None)
+    # Never unpickled: weights_only is handed through to torch.load.
+    network.load_state_dict(tags[weights].get_state_dict(weights_only=True))
+    return without_classifier(network)
+
+
+def _create_timm(model: str, weights: str) -> nn.Module:
+    import timm
+
+    architecture = model.partition(".")[0]
+    tagged = weights if "." in weights else f"{architecture}.{weights}"
+    allowed = timm.list_pretrained(f"{architecture}.*")
+    if tagged not in allowed:
+        listed = ", ".join(allowed) or "timm lists none for this model"
+        raise UsageError(
+            f"weights {weights!r} are unknown to timm/{architecture}; allowed: none, a file, {listed}"
+        )
+    backbone: nn.Module = timm.create_model(tagged, pretrained=True, num_classes=0)
+    return backbone
+
+
+def _load_file(backbone: nn.Module, path: Path, name: str) -> None:
+    state = read_state(path)
+    own = backbone.state_dict()
+    # Counters of batches seen do not matter for what a network computes; old files lack them.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    if missing:
+        raise UsageError(
+            f"weights {path.name} do not fit backbone {name!r}: {len(missing)} of {len(own)} "
+            f"tensors are missing, such as {missing[0]!r}"
+        )
+    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
+    if wrong:
+        raise UsageError(
+            f"weights {path.name} do not fit backbone {name!r}: {wrong[0]!r} has shape "
+            f"{tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}"
+        )
+    left = sorted({k.split(".")[0] for k in state if k not in own})
+    if set(left) - {"classifier", "fc", "head", "heads"}:
+        raise UsageError(
+            f"weights {path.name} do not fit backbone {name!r}: they hold parts that it lacks "
+            f"({', '.join(left)})"
+        )
+    backbone.load_state_dict(state, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a safetensors or torch file; nothing in it is executed."""
+    if not path.is_file():
+        raise UsageError(f"weights file {str(path)!r} does not exist")
+    try:
+        state = _read_tensors(path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UsageError(
+            f"weights file {path.name} does not load safely ({_first_line(error)}); allowed are "
+            "safetensors and torch files that hold tensors only"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UsageError(f"weights file {path.name} holds no plain dictionary of tensors")
+    return state
+
+
+def _read_tensors(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, torch as safe
+
+        try:
+            return safe.load_file(path)
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

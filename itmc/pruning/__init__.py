@@ -1,0 +1,1 @@
+"""Structured channel pruning: which channels matter, how many go when, and how they are removed."""

@@ -1,0 +1,107 @@
+"""Transfer knowledge distillation (TKD): teacher and student adapt together, the teacher guides."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from itmc.config import Frozen
+from itmc.domains.batches import Batch
+from itmc.losses.discrepancy import DiscrepancyName
+from itmc.losses.distillation import kd
+from itmc.networks.build import Network, Outputs
+from itmc.training.config import TrainingConfig
+from itmc.training.stage import Learner, both_domains
+
+
+class TKDConfig(Frozen):
+    """Knobs of TKD. The paper's values are not public; these are a reconstruction."""
+
+    discrepancy: DiscrepancyName = "dan"
+    """D, for teacher and student (reconstruction: MK-MMD)."""
+    weight: float = Field(1.0, ge=0)
+    """Factor on D, beside its ramp (reconstruction)."""
+    temperature: float = Field(4.0, gt=0)
+    """tau of the softened predictions (reconstruction)."""
+    beta_first: float = Field(0.5, ge=0, le=1)
+    """b0: the teacher's share in the student's loss at the start (reconstruction)."""
+    beta_last: float = Field(0.9, ge=0, le=1)
+    """b1: and at the end."""
+    target_kd: bool = True
+    """Whether the teacher also guides on target images (reconstruction)."""
+    student_discrepancy: bool = True
+    """Whether the student has D in its own loss (reconstruction)."""
+    ramp: bool = True
+    """Whether D follows the ramp gamma(p); off: full weight at once (reconstruction)."""
+    teacher_logits: Literal["reuse", "fresh"] = "reuse"
+    """Take the teacher's logits from the pass that trains it, or from one more in eval mode."""
+
+    def beta(self, progress: float) -> float:
+        """beta(p) = b0 (b1 / b0)^p: from own learning to the teacher's guidance."""
+        if self.beta_first == 0:
+            return self.beta_last * progress  # the geometric ramp cannot leave zero
+        return self.beta_first * (self.beta_last / self.beta_first) ** progress
+
+
+class TKD:
+    """The losses of teacher and student on one batch."""
+
+    def __init__(self, config: TKDConfig, training: TrainingConfig) -> None:
+        self._config, self._training = config, training
+
+    def teacher_losses(
+        self, teacher: Learner, batch: Batch, progress: float
+    ) -> tuple[dict[str, Tensor], Outputs, Outputs]:
+        """L_T = CE(T(x_s), y_s) + gamma D, and the outputs on source and target to guide with."""
+        source, target = both_domains(teacher.network, batch, self._training)
+        losses = {"teacher_ce": F.cross_entropy(source.logits, batch.labels)}
+        if teacher.discrepancy is not None:
+            losses["teacher_discrepancy"] = self._discrepancy(teacher, source, target, progress)
+        if self._config.teacher_logits == "fresh":
+            source, target = _fresh(teacher.network, batch, self._training)
+        return losses, source, target
+
+    def student_losses(
+        self,
+        student: Learner,
+        guide_source: Outputs,
+        guide_target: Outputs,
+        batch: Batch,
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """L_TKD = (1 - beta) [CE + gamma D] + beta [KD(source) + KD(target)], term by term.
+
+        The guides are the teacher's outputs; ``kd`` detaches them.
+        """
+        beta, tau = self._config.beta(progress), self._config.temperature
+        source, target = both_domains(student.network, batch, self._training)
+        losses = {
+            "student_ce": (1 - beta) * F.cross_entropy(source.logits, batch.labels),
+            "student_kd_source": beta * kd(source.logits, guide_source.logits, tau),
+        }
+        if self._config.target_kd:
+            losses["student_kd_target"] = beta * kd(target.logits, guide_target.logits, tau)
+        if student.discrepancy is not None:
+            term = self._discrepancy(student, source, target, progress)
+            losses["student_discrepancy"] = (1 - beta) * term
+        return losses
+
+    def _discrepancy(
+        self, learner: Learner, source: Outputs, target: Outputs, progress: float
+    ) -> Tensor:
+        assert learner.discrepancy is not None
+        gamma = self._training.gamma(progress) if self._config.ramp else 1.0
+        term: Tensor = learner.discrepancy(source, target, gamma)
+        return self._config.weight * term
+
+
+@torch.no_grad()
+def _fresh(network: Network, batch: Batch, training: TrainingConfig) -> tuple[Outputs, Outputs]:
+    network.eval()
+    outputs = both_domains(network, batch, training)
+    network.train()
+    return outputs

@@ -1,0 +1,104 @@
+"""Supervised training on the source with, optionally, unsupervised adaptation to the target.
+
+It is the whole of the upper references, the start that all methods share, the teacher that
+distillation begins with, and the training of a student that was narrowed or pruned before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from itmc.config import Frozen
+from itmc.domains.batches import Batch
+from itmc.losses import discrepancy as discrepancies
+from itmc.losses.discrepancy import Discrepancy, DiscrepancyName
+from itmc.networks.build import Network
+from itmc.pruning.shrink import Shrink, shrink
+from itmc.seeding import seeded
+from itmc.training.config import TrainingConfig
+from itmc.training.method import Node
+from itmc.training.optim import Optimiser
+from itmc.training.stage import Context, Handover, Learner, Stage, both_domains
+
+
+class Adapt(Stage):
+    """CE on the source + gamma * D(source, target), with D none for source-only training."""
+
+    kind = "adapt"
+
+    class Knobs(Frozen):
+        """What varies between the methods that use this stage."""
+
+        discrepancy: DiscrepancyName | None = None
+        weight: float = Field(1.0, ge=0)
+        """Factor on the discrepancy, beside its ramp."""
+        since: float = Field(0.0, ge=0, le=1)
+        until: float = Field(1.0, ge=0, le=1)
+        """The part of the suite's epochs, and so of the schedules, that this stage runs through."""
+        pretraining: bool = False
+        """Run the suite's ``pretrain_epochs`` instead, as the start that all methods share."""
+        shrink: Shrink | None = None
+        """Narrow or prune the network before training it."""
+
+    knobs: Knobs
+
+    def __init__(self, knobs: Knobs, context: Context, inputs: Mapping[str, Handover]) -> None:
+        super().__init__(knobs, context, inputs)
+        network = inputs["network"].network if "network" in inputs else context.fresh_network()
+        if knobs.shrink is not None:
+            shrink(network, knobs.shrink, context, source_loss)
+        self.learners = {"student": learner(network, knobs.discrepancy, context)}
+
+    @classmethod
+    def node(cls, start: Node | None, **knobs: Any) -> Node:
+        """This stage after ``start`` (or from the initial weights)."""
+        inputs = {} if start is None else {"network": start}
+        return Node(cls, cls.Knobs(**knobs), inputs)
+
+    @classmethod
+    def length(cls, knobs: Any, training: TrainingConfig) -> int:
+        if knobs.pretraining:
+            return training.pretrain_epochs
+        return round(training.epochs * knobs.until) - round(training.epochs * knobs.since)
+
+    @classmethod
+    def passes(cls, knobs: Any, training: TrainingConfig) -> float:
+        left = 1 - knobs.shrink.compression if knobs.shrink is not None else 1.0
+        domains = 1.0 if knobs.discrepancy else 0.5
+        return cls.length(knobs, training) * domains * left
+
+    def progress(self, done: float) -> float:
+        return self.knobs.since + (self.knobs.until - self.knobs.since) * done
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        student, training = self.learners["student"], self.context.training
+        if student.discrepancy is None:
+            return {"source_ce": source_loss(student.network, batch)}
+        source, target = both_domains(student.network, batch, training)
+        gamma = training.gamma(progress)
+        return {
+            "source_ce": F.cross_entropy(source.logits, batch.labels),
+            "discrepancy": self.knobs.weight * student.discrepancy(source, target, gamma),
+        }
+
+
+def learner(network: Network, discrepancy: DiscrepancyName | None, context: Context) -> Learner:
+    """``network`` with a new optimiser, and the discrepancy called so (or none)."""
+    term: Discrepancy | None = None
+    if discrepancy is not None:
+        config = context.network
+        with seeded("discrepancy", discrepancy, context.seed):
+            hidden = context.training.discriminator
+            term = discrepancies.create(discrepancy, config.bottleneck, config.classes, hidden)
+        term.to(context.device)
+    return Learner(network, Optimiser(network, term, context.training), term)
+
+
+def source_loss(network: Network, batch: Batch) -> Tensor:
+    """Cross-entropy of the labelled source images of ``batch``."""
+    return F.cross_entropy(network(batch.source).logits, batch.labels)

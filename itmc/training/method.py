@@ -1,0 +1,135 @@
+"""The protocol of a method, and the one registry.
+
+A method declares what it is (name, group, citation, typed hyper-parameters) and a recipe: the node
+of its last stage, which names the stages before it. Nodes that are equal are computed once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from itmc.config import Frozen, digest
+from itmc.errors import UsageError
+from itmc.training.stage import Stage
+
+GroupName = Literal["references", "baselines", "itmc", "ablations"]
+GROUPS: tuple[GroupName, ...] = ("references", "baselines", "itmc", "ablations")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage with its hyper-parameters, and the stages whose networks it starts from, by role."""
+
+    stage: type[Stage]
+    knobs: Frozen
+    inputs: Mapping[str, Node] = field(default_factory=dict)
+
+    def identity(self, common: Mapping[str, Any]) -> str:
+        """Hash of everything that determines the result.
+
+        ``common`` is what all stages of a run share: data, task, network, training, seed.
+        """
+        return digest(
+            {
+                "kind": self.stage.kind,
+                "version": self.stage.version,
+                "knobs": self.knobs.model_dump(mode="json"),
+                "inputs": {role: node.identity(common) for role, node in self.inputs.items()},
+                "common": dict(common),
+            }
+        )[:16]
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all before it, inputs first."""
+        for node in self.inputs.values():
+            yield from node.walk()
+        yield self
+
+
+class Method(ABC):
+    """One method of the benchmark. Subclass it in a file of ``baselines/`` and ``register`` it."""
+
+    name: ClassVar[str]
+    group: ClassVar[GroupName]
+    label: ClassVar[str]
+    citation: ClassVar[str]
+    compressed: ClassVar[bool] = True
+    """Whether it gives a compressed student; references do not, and run once a task and seed."""
+
+    class Knobs(Frozen):
+        """Hyper-parameters with the paper's defaults."""
+
+    @classmethod
+    @abstractmethod
+    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
+        """The last stage. ``start`` is the shared pretraining, ``None`` with pretrained weights."""
+
+
+M = TypeVar("M", bound=type[Method])
+
+_METHODS: dict[str, type[Method]] = {}
+
+
+def register(method: M) -> M:
+    """Class decorator: make ``method`` known by its name."""
+    known = _METHODS.get(method.name)
+    if known is not None and known.__qualname__ != method.__qualname__:
+        raise ValueError(f"two methods are called {method.name!r}")
+    _METHODS[method.name] = method
+    return method
+
+
+def methods() -> dict[str, type[Method]]:
+    """All registered methods by name, in the order of the groups."""
+    ordered = sorted(_METHODS.values(), key=lambda m: (GROUPS.index(m.group), m.name))
+    return {method.name: method for method in ordered}
+
+
+def method(name: str) -> type[Method]:
+    """The method called ``name``; UsageError names what there is."""
+    if name not in _METHODS:
+        raise UsageError(_unknown_method(name))
+    return _METHODS[name]
+
+
+def selected(names: list[str]) -> list[type[Method]]:
+    """Methods for a list of names and groups, each once, in the order of the groups."""
+    wanted: set[str] = set()
+    for name in names:
+        members = {m.name for m in _METHODS.values() if m.group == name}
+        if not members and name not in _METHODS:
+            raise UsageError(_unknown_method(name))
+        wanted |= members or {name}
+    return [m for m in methods().values() if m.name in wanted]
+
+
+def knobs_of(name: str, values: Mapping[str, Any]) -> Frozen:
+    """The validated hyper-parameters of the method ``name``, defaults filled in."""
+    model = method(name).Knobs
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            allowed = ", ".join(model.model_fields) or "none"
+            raise UsageError(
+                f"{name} has no hyper-parameter {key!r}; allowed: {allowed}"
+            ) from error
+        raise UsageError(f"{name}.{key} = {first['input']!r}: {first['msg']}") from error
+
+
+def _unknown_method(name: str) -> str:
+    groups = sorted({m.group for m in _METHODS.values()}, key=GROUPS.index)
+    close = difflib.get_close_matches(name, [*_METHODS, *groups], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return (
+        f"unknown method {name!r}{hint}; allowed: {', '.join(methods())}, "
+        f"and the groups {', '.join(groups)}"
+    )

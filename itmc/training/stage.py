@@ -1,0 +1,183 @@
+"""A stage: one phase of training, driven by the one loop. Also what a stage is given to work with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from itmc.config import Frozen
+from itmc.cost import count_macs
+from itmc.domains.batches import Batch, Batches
+from itmc.losses.discrepancy import Discrepancy
+from itmc.networks.build import Network, NetworkConfig, Outputs, build, example
+from itmc.networks.spec import load_state, widths_of
+from itmc.training.config import TrainingConfig
+from itmc.training.optim import Optimiser
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What a finished stage hands to the next: its network, and its discriminator if it has one."""
+
+    network: Network
+    discrepancy: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage of a run has in common. There are no target labels in it."""
+
+    network: NetworkConfig
+    training: TrainingConfig
+    batches: Batches
+    seed: int
+    device: torch.device
+    weights_file: str | None = None
+
+    def fresh_network(self) -> Network:
+        """The unpruned network at its initial weights, the same for every method of a seed."""
+        return build(self.network, self.seed, self.weights_file).to(self.device)
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One image to trace with, ``(1, 3, S, S)``."""
+        return example(self.network, self.device)
+
+    @cached_property
+    def unpruned_macs(self) -> int:
+        """MACs of the unpruned network for one image: what compression is a share of."""
+        blank = self.network.model_copy(update={"weights": "none", "weights_sha256": None})
+        return count_macs(build(blank).to(self.device), self.example)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """One pass over the larger domain, unless the suite fixes it."""
+        longest = max(len(self.batches.source), len(self.batches.target))
+        return self.training.steps_per_epoch or -(-longest // self.training.batch_size)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network in training: with its optimiser, and the discrepancy it lowers, if any."""
+
+    network: Network
+    optimiser: Optimiser
+    discrepancy: Discrepancy | None = None
+
+    def modules(self) -> list[nn.Module]:
+        """All modules that train."""
+        return [self.network] + ([self.discrepancy] if self.discrepancy is not None else [])
+
+
+class Stage(ABC):
+    """One phase of training. A subclass builds its learners and returns the losses of a step."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raise it when a change alters results: stages computed before are then not reused."""
+
+    class Knobs(Frozen):
+        """Hyper-parameters of the stage."""
+
+    learners: dict[str, Learner]
+    """By role; the one called ``student`` is evaluated and handed over."""
+
+    def __init__(self, knobs: Any, context: Context, inputs: Mapping[str, Handover]) -> None:
+        self.knobs, self.context, self.inputs = knobs, context, inputs
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the stage trains."""
+        return self.length(self.knobs, self.context.training)
+
+    @classmethod
+    def length(cls, knobs: Any, training: TrainingConfig) -> int:
+        """Epochs of the stage with ``knobs``: the suite's, unless a stage says otherwise."""
+        return training.epochs
+
+    @abstractmethod
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The weighted losses of one step, by name; the loop minimises their sum.
+
+        ``progress`` in [0, 1] is the share of the stage's schedule that is done.
+        """
+
+    @classmethod
+    @abstractmethod
+    def passes(cls, knobs: Any, training: TrainingConfig) -> float:
+        """Estimate of its cost: forward-and-backward passes of the unpruned network, in epochs."""
+
+    def progress(self, done: float) -> float:
+        """Position in the schedule when the share ``done`` of the stage's steps is over."""
+        return done
+
+    def after_backward(self, progress: float) -> None:  # noqa: B027
+        """Hook between backward and the optimisers' step."""
+
+    def update(self, progress: float) -> None:
+        """The optimisers' step."""
+        for learner in self.learners.values():
+            learner.optimiser.step(progress)
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Hook after the last step of ``epoch``; what it returns goes into the progress log."""
+        return {}
+
+    def train_mode(self) -> None:
+        """Put what trains into train mode (after an evaluation has put it into eval mode)."""
+        for learner in self.learners.values():
+            for module in learner.modules():
+                module.train()
+
+    @property
+    def student(self) -> Network:
+        """The network that the stage is about."""
+        return self.learners["student"].network
+
+    def handover(self) -> Handover:
+        """What the next stage starts from."""
+        learner = self.learners["student"]
+        discrepancy = learner.discrepancy.state_dict() if learner.discrepancy is not None else {}
+        return Handover(learner.network, discrepancy)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes while training: for the checkpoint, tensors and plain values."""
+        return {
+            role: {
+                "widths": widths_of(learner.network),
+                "network": learner.network.state_dict(),
+                "discrepancy": learner.discrepancy.state_dict() if learner.discrepancy else {},
+                "momentum": learner.optimiser.state(),
+            }
+            for role, learner in self.learners.items()
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state`` gave, into a stage that was built anew."""
+        for role, learner in self.learners.items():
+            saved = state[role]
+            load_state(learner.network, saved["widths"], saved["network"])
+            learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if learner.discrepancy is not None:
+                learner.discrepancy.load_state_dict(saved["discrepancy"])
+            learner.optimiser.load_state(saved["momentum"])
+
+
+def both_domains(
+    network: Network, batch: Batch, training: TrainingConfig
+) -> tuple[Outputs, Outputs]:
+    """Outputs of ``network`` on source and target, in one pass or (``bn: split``) in two."""
+    if training.bn == "split":
+        return network(batch.source), network(batch.target)
+    joint: Outputs = network(torch.cat([batch.source, batch.target]))
+    count = len(batch.source)
+    return (
+        Outputs(joint.features[:count], joint.logits[:count]),
+        Outputs(joint.features[count:], joint.logits[count:]),
+    )

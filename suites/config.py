@@ -1,0 +1,190 @@
+"""Configuration of suites and runs: YAML and command line in, one validated description a run out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+import baselines  # noqa: F401 - registers the baselines
+import itmc.itmc  # noqa: F401 - registers ITMC
+from itmc.config import Frozen, digest
+from itmc.domains.augment import DataConfig
+from itmc.errors import UsageError
+from itmc.networks.build import NetworkConfig
+from itmc.training.config import TrainingConfig
+from itmc.training.method import Node, knobs_of, method
+
+SUITES = Path(__file__).parent
+T = TypeVar("T")
+
+
+class SuiteNetwork(Frozen):
+    """The network of a suite; classes and image size follow from data."""
+
+    backbone: str
+    weights: str = "none"
+    bottleneck: int = Field(256, ge=1)
+
+
+class SuiteConfig(Frozen):
+    """A suite: what its YAML says, and what the command line changed."""
+
+    name: str
+    dataset: str
+    tasks: str | list[str] = "all"
+    compression: list[float]
+    seeds: list[int]
+    network: SuiteNetwork
+    data: DataConfig
+    training: TrainingConfig
+    protocol: Literal["strict"] = "strict"
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Hyper-parameters of methods that differ from their defaults in this suite."""
+
+    @field_validator("compression")
+    @classmethod
+    def _in_range(cls, values: list[float]) -> list[float]:
+        for value in values:
+            if not 0 <= value < 1:
+                raise ValueError(f"{value} is outside [0, 1)")
+        return _distinct(values)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, values: list[int]) -> list[int]:
+        for value in values:
+            if value < 0:
+                raise ValueError(f"{value} is negative")
+        return _distinct(values)
+
+
+class RunConfig(Frozen):
+    """One run, resolved: everything that determines its result, and nothing about the machine."""
+
+    suite: str
+    protocol: Literal["strict"]
+    dataset: str
+    digests: dict[str, str]
+    """Of the decoded images and labels, by domain."""
+    images: dict[str, int]
+    """How many, by domain."""
+    source: str
+    target: str
+    task_index: int
+    method: str
+    knobs: dict[str, Any]
+    compression: float
+    seed: int
+    network: NetworkConfig
+    data: DataConfig
+    training: TrainingConfig
+
+    @property
+    def key(self) -> str:
+        """Name of the run's directory: the hash of this configuration."""
+        return digest(self.model_dump(mode="json"))[:16]
+
+    @property
+    def task(self) -> str:
+        """The task as it is written: ``source->target``."""
+        return f"{self.source}->{self.target}"
+
+    @property
+    def title(self) -> str:
+        """The run in one line."""
+        compression = f" c={self.compression:g}" if method(self.method).compressed else ""
+        return f"{self.method} {self.task}{compression} seed {self.seed}"
+
+    def recipe(self) -> Node:
+        """The last stage of the run's method; the stages before it hang on it."""
+        from itmc.training.adapt import Adapt
+
+        start = None if self.network.pretrained else Adapt.node(None, pretraining=True)
+        return method(self.method).recipe(
+            knobs_of(self.method, self.knobs), self.compression, start
+        )
+
+    def stage_key(self, node: Node) -> str:
+        """Name of a stage's directory."""
+        common = self.model_dump(
+            mode="json",
+            include={"protocol", "dataset", "digests", "source", "target", "seed", "network",
+                     "data", "training"},
+        )  # fmt: skip
+        return node.identity(common)
+
+
+class Places(Frozen):
+    """Where things are on this machine; none of it changes a result."""
+
+    out: Path
+    store: Path
+    data_root: Path | None = None
+    weights_file: Path | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(1, ge=1)
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the project."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def load_suite(name: str, changes: Mapping[str, Any]) -> SuiteConfig:
+    """The suite called ``name`` (or the YAML file of that path), with ``changes`` on top.
+
+    ``changes`` has the layout of the YAML; mappings are merged, all else replaced.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
+    if not path.is_file():
+        raise UsageError(
+            f"unknown suite {name!r}; allowed: {', '.join(suite_names())}, or a YAML file"
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"suite file {str(path)!r} is no valid YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"suite file {str(path)!r} holds no mapping of keys to values")
+    try:
+        suite = SuiteConfig.model_validate(_merged({"name": path.stem, **content}, changes))
+    except ValidationError as error:
+        raise UsageError(f"suite {name!r}: {explain(error)}") from error
+    for method_name, values in suite.methods.items():
+        knobs_of(method_name, values)
+    return suite
+
+
+def explain(error: ValidationError) -> str:
+    """The first complaint of pydantic in one line: the key, what was given, what is allowed."""
+    first = error.errors()[0]
+    *parents, key = (str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model: Any = SuiteConfig
+        for part in parents:
+            model = model.model_fields[part].annotation
+        return (
+            f"unknown key {'.'.join([*parents, key])!r}; allowed: {', '.join(model.model_fields)}"
+        )
+    return f"{'.'.join([*parents, key])} = {first['input']!r}: {first['msg']}"
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if not values:
+        raise ValueError("at least one value is needed")
+    return list(dict.fromkeys(values))

@@ -1,0 +1,114 @@
+"""What a user sees while a grid runs: a bar with the ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from suites.config import Places
+from suites.plan import Job, Plan
+from suites.worker import RECORD, is_finished
+
+
+class Screen:
+    """Shows the progress of a plan: a line a run and, on a terminal, a bar over all FLOPs."""
+
+    def __init__(self, console: Console, bar: Progress | None) -> None:
+        self._console, self._bar = console, bar
+        self._task: TaskID | None = None
+        self._shares: dict[str, float] = {}
+        self._ended, self._runs = 0, 0
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self, plan: Plan) -> None:
+        """The plan is about to be executed."""
+        self._runs = len(plan.runs)
+        self.say(f"{self._runs} runs, {len(plan.stages)} shared stages")
+        if self._bar is not None:
+            self._task = self._bar.add_task("", total=sum(job.flops for job in plan.jobs) or 1.0)
+
+    def already_finished(self, job: Job) -> None:
+        """``job`` was finished before; what it costs does not count towards the ETA."""
+        self._ended += job.is_run
+        if self._bar is not None and self._task is not None:
+            total = self._bar.tasks[self._task].total or 0.0
+            self._bar.update(self._task, total=max(1.0, total - job.flops))
+
+    def advance(self, job: Job, share: float) -> None:
+        if self._bar is not None and self._task is not None:
+            gained = share - self._shares.get(job.key, 0.0)
+            self._bar.advance(self._task, gained * job.flops)
+        self._shares[job.key] = share
+
+    def finished(self, job: Job, places: Places, seconds: float) -> None:
+        self.advance(job, 1.0)
+        if job.is_run:
+            self._ended += 1
+            self.say(f"{self._count()} {job.title}: {_verdict(job, places)}, {seconds:.1f} s")
+
+    def failed(self, job: Job, reason: str) -> None:
+        self.advance(job, 1.0)
+        self._ended += job.is_run
+        count = f"{self._count()} " if job.is_run else ""
+        self.say(f"{count}{job.title}: FAILED: {reason}")
+
+    def _count(self) -> str:
+        return f"[{self._ended}/{self._runs}]"
+
+
+@contextmanager
+def display() -> Iterator[Screen]:
+    """A screen on standard error, so that standard output carries nothing but results."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield Screen(console, None)
+        return
+    columns = (TaskProgressColumn(), BarColumn(None), TimeElapsedColumn(), TextColumn("ETA"),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        yield Screen(console, bar)
+
+
+def show_plan(plan: Plan, places: Places) -> None:
+    """Print what would be run: the runs, the stages they share and their estimated FLOPs."""
+    for title, jobs in (("shared stages", plan.stages), ("runs", plan.runs)):
+        print(f"{len(jobs)} {title}:")
+        for job in jobs:
+            state = ", finished" if is_finished(places.out, job.key, job.is_run) else ""
+            users = "" if job.is_run else f", for {plan.users(job)} runs"
+            name = f"{job.key} {job.title}" if job.is_run else job.title
+            print(f"  {name}: {_engineering(job.flops)}FLOPs{users}{state}")
+    left = [j for j in plan.jobs if not is_finished(places.out, j.key, j.is_run)]
+    total = sum(job.flops for job in left)
+    print(f"to do: {len(left)} of {len(plan.jobs)} jobs, {_engineering(total)}FLOPs of training")
+
+
+def _verdict(job: Job, places: Places) -> str:
+    record = json.loads((places.out / job.key / RECORD).read_text())
+    accuracy = record["accuracy"]["last"]["overall"]
+    return (
+        f"{accuracy:.1f} % on target, {100 * record['compression']['reached']:.1f} % MACs removed"
+    )
+
+
+def _engineering(number: float) -> str:
+    """``number`` with three digits and an SI prefix: 1.23e12 is ``1.23 T``."""
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.3g} "

@@ -1,0 +1,204 @@
+"""Execute a plan on this machine: jobs side by side, each in a process of its own.
+
+A job that crashes, whatever the reason, fails alone. Workers are forked from a server that has the
+libraries loaded, so that a short run does not wait for imports.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from suites.config import Places
+from suites.plan import Job, Plan
+from suites.worker import FAILURE, child, is_finished, record_failure, stage_folder
+
+LOG = "log.txt"
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def say(self, text: str) -> None:
+        """One line about what goes on."""
+
+    def advance(self, job: Job, share: float) -> None:
+        """``share`` in [0, 1] of ``job`` is done."""
+
+    def already_finished(self, job: Job) -> None:
+        """``job`` was finished before this plan was begun."""
+
+    def finished(self, job: Job, places: Places, seconds: float) -> None:
+        """``job`` is finished, after ``seconds``."""
+
+    def failed(self, job: Job, reason: str) -> None:
+        """``job`` has failed."""
+
+
+@dataclass
+class Outcome:
+    """What became of a plan's runs."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+    """The reason in one line, by the title of the run that failed."""
+    interrupted: bool = False
+
+
+@dataclass
+class _Worker:
+    job: Job
+    process: Any
+    connection: Connection
+    started: float = field(default_factory=time.monotonic)
+    verdict: tuple[Any, ...] | None = None
+
+
+def run_plan(plan: Plan, places: Places, jobs: int, display: Display) -> Outcome:
+    """Execute what is not finished yet, ``jobs`` at a time; a failure stops only what needs it.
+
+    Ctrl-C stops all workers; their checkpoints stay, so the same plan can be taken up again.
+    """
+    outcome = Outcome()
+    executor = _Executor(plan, places, jobs, display, outcome)
+    try:
+        executor.work()
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    finally:
+        executor.stop()
+    return outcome
+
+
+class _Executor:
+    def __init__(
+        self, plan: Plan, places: Places, jobs: int, display: Display, outcome: Outcome
+    ) -> None:
+        self._places, self._limit, self._display = places, jobs, display
+        self._outcome = outcome
+        self._waiting = {job.key: job for job in plan.jobs}
+        self._done: set[str] = set()
+        self._broken: dict[str, str] = {}
+        self._workers: list[_Worker] = []
+        # The first use starts the server; later calls are without effect.
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(["suites.worker"])
+
+    def work(self) -> None:
+        for job in list(self._waiting.values()):
+            if is_finished(self._places.out, job.key, job.is_run):
+                self._done.add(self._waiting.pop(job.key).key)
+                self._display.already_finished(job)
+        while self._waiting or self._workers:
+            self._drop_hopeless()
+            for job in self._ready():
+                self._start(job)
+            if self._workers:
+                self._listen()
+
+    def stop(self) -> None:
+        """End all workers, at once and for good."""
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
+
+    def _ready(self) -> Iterator[Job]:
+        for job in list(self._waiting.values()):
+            if len(self._workers) >= self._limit:
+                return
+            if all(key in self._done for key in job.needs):
+                yield self._waiting.pop(job.key)
+
+    def _start(self, job: Job) -> None:
+        receiver, sender = self._processes.Pipe(duplex=False)
+        folder = self._folder(job)
+        process = self._processes.Process(
+            target=_child,
+            args=(
+                job.run.model_dump_json(), self._places.model_dump_json(), job.key,
+                str(folder / LOG), sender,
+            ),
+            daemon=True,
+        )  # fmt: skip
+        process.start()
+        sender.close()
+        self._workers.append(_Worker(job, process, receiver))
+
+    def _listen(self) -> None:
+        """Wait for news of any worker, and take it in."""
+        readable = wait([worker.connection for worker in self._workers])
+        for worker in [w for w in self._workers if w.connection in readable]:
+            try:
+                message = worker.connection.recv()
+            except EOFError:  # the process has ended, and closed its side
+                worker.process.join()
+                self._workers.remove(worker)
+                self._conclude(worker)
+                continue
+            if message[0] == "progress":
+                self._display.advance(worker.job, message[1] / max(1, message[2]))
+            elif message[0] == "say":
+                self._display.say(message[1])
+            else:
+                worker.verdict = message
+
+    def _conclude(self, worker: _Worker) -> None:
+        if worker.verdict == ("finished",):
+            self._done.add(worker.job.key)
+            seconds = time.monotonic() - worker.started
+            self._display.finished(worker.job, self._places, seconds)
+        elif worker.verdict is not None:
+            self._fail(worker.job, worker.verdict[1])
+        else:
+            reason = _death(worker.process.exitcode)
+            folder = self._folder(worker.job)
+            self._fail(worker.job, record_failure(folder, worker.job.title, reason))
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self._broken[job.key] = f"{job.title}: {reason}"
+        if job.is_run:
+            self._outcome.failures[job.title] = f"{reason} ({self._folder(job) / FAILURE})"
+        self._display.failed(job, reason)
+
+    def _drop_hopeless(self) -> None:
+        """Fail what waits for something that has failed."""
+        for job in list(self._waiting.values()):
+            broken = next((key for key in job.needs if key in self._broken), None)
+            if broken is not None:
+                del self._waiting[job.key]
+                folder, cause = self._folder(job), self._broken[broken]
+                self._fail(job, record_failure(folder, job.title, f"needs a failed {cause}"))
+
+    def _folder(self, job: Job) -> Path:
+        out = self._places.out
+        return out / job.key if job.is_run else stage_folder(out, job.key)
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the process was killed by {name}{hint}"
+    return f"the process ended with exit code {code} and no message"
+
+
+def _child(run: str, places: str, key: str, log: str, connection: Connection) -> None:
+    """``worker.child`` in a process that ignores Ctrl-C (its parent decides) and dies with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    child(run, places, key, log, connection)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a child
+    wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,182 @@
+"""The plan of a grid: its runs, and the stages that they share, each computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from itmc.cost import count_macs
+from itmc.domains.catalog import dataset
+from itmc.domains.store import Domain, prepare
+from itmc.networks.build import NetworkConfig, build, example
+from itmc.training.method import Method, Node, knobs_of, method
+from suites.config import Places, RunConfig, SuiteConfig
+
+# A training pass costs about three forward passes (one forward, two backward).
+PASSES_PER_STEP = 3
+FLOPS_PER_MAC = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to execute: a shared stage, or a run (its last stage and its record)."""
+
+    key: str
+    run: RunConfig
+    is_run: bool
+    needs: tuple[str, ...]
+    """Keys of the shared stages that must be finished before."""
+    flops: float
+    """Estimated floating-point operations of training; 2 a MAC."""
+    kind: str
+
+    @property
+    def title(self) -> str:
+        """The job in one line."""
+        if self.is_run:
+            return self.run.title
+        return f"stage {self.kind} {self.key} {self.run.task} seed {self.run.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of a grid, stages before the runs that need them."""
+
+    jobs: tuple[Job, ...]
+
+    @property
+    def runs(self) -> tuple[Job, ...]:
+        """The runs."""
+        return tuple(job for job in self.jobs if job.is_run)
+
+    @property
+    def stages(self) -> tuple[Job, ...]:
+        """The shared stages."""
+        return tuple(job for job in self.jobs if not job.is_run)
+
+    def users(self, stage: Job) -> int:
+        """How many runs need ``stage``, directly or not."""
+        needed_by = {stage.key}
+        count = 0
+        for job in self.jobs:  # stages come before what needs them
+            if needed_by & set(job.needs):
+                needed_by.add(job.key)
+                count += job.is_run
+        return count
+
+
+def grid(
+    suite: SuiteConfig,
+    methods: Sequence[type[Method]],
+    places: Places,
+    say: Callable[[str], None],
+) -> tuple[RunConfig, ...]:
+    """All runs of ``suite`` with ``methods``; prepares the data that they need.
+
+    Uncompressed references run once a task and seed. Runs come compression by compression, so
+    that what is finished first is comparable.
+    """
+    spec = dataset(suite.dataset)
+    written = [suite.tasks] if isinstance(suite.tasks, str) else suite.tasks
+    tasks = list(spec.tasks()) if written == ["all"] else [spec.task(text) for text in written]
+    tasks = list(dict.fromkeys(tasks))
+    order = spec.tasks()
+    network = _network(suite, len(spec.classes), places)
+    names = {name for task in tasks for name in task}
+    domains: dict[str, Domain] = {
+        name: prepare(spec, name, places.data_root, places.store, say)
+        for name in spec.domains
+        if name in names
+    }
+    compressions = list(dict.fromkeys([0.0, *suite.compression]))
+    return tuple(
+        RunConfig(
+            suite=suite.name,
+            protocol=suite.protocol,
+            dataset=spec.name,
+            digests={name: domains[name].digest for name in (source, target)},
+            images={name: len(domains[name].labels) for name in (source, target)},
+            source=source,
+            target=target,
+            task_index=order.index((source, target)),
+            method=chosen.name,
+            knobs=knobs_of(chosen.name, suite.methods.get(chosen.name, {})).model_dump(mode="json"),
+            compression=compression,
+            seed=seed,
+            network=network,
+            data=suite.data,
+            training=suite.training,
+        )
+        for seed in suite.seeds
+        for compression in compressions
+        for source, target in tasks
+        for chosen in methods
+        if (compression in suite.compression if chosen.compressed else compression == 0.0)
+    )
+
+
+def plan(runs: Sequence[RunConfig]) -> Plan:
+    """Unfold the recipes of ``runs`` into jobs; equal stages become one."""
+    unpruned: dict[NetworkConfig, int] = {}
+    jobs: dict[str, Job] = {}
+    for run in runs:
+        if run.network not in unpruned:
+            blank = run.network.model_copy(update={"weights": "none", "weights_sha256": None})
+            unpruned[run.network] = count_macs(build(blank), example(blank))
+        epoch_flops = (
+            FLOPS_PER_MAC * PASSES_PER_STEP * unpruned[run.network] * images_per_epoch(run)
+        )
+        last = run.recipe()
+        own = last if method(run.method).compressed else None
+        for node in last.walk():
+            key, flops = run.stage_key(node), epoch_flops * _passes(node, run)
+            if node is not own:
+                jobs.setdefault(key, _stage_job(run, node, key, flops))
+        needs = _keys(run, last) if own is not None else (run.stage_key(last),)
+        flops = epoch_flops * _passes(last, run) if own is not None else 0.0
+        jobs[run.key] = Job(run.key, run, True, needs, flops, last.stage.kind)
+    return Plan(tuple(jobs.values()))
+
+
+def images_per_epoch(run: RunConfig) -> int:
+    """Images of both domains together that one epoch trains on."""
+    source = run.images[run.source] * (1 - run.data.source_holdout)
+    longest = max(round(source), run.images[run.target])
+    steps = run.training.steps_per_epoch or math.ceil(longest / run.training.batch_size)
+    return 2 * run.training.batch_size * steps
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stage_job(run: RunConfig, node: Node, key: str, flops: float) -> Job:
+    return Job(key, run, False, _keys(run, node), flops, node.stage.kind)
+
+
+def _keys(run: RunConfig, node: Node) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(run.stage_key(before) for before in node.inputs.values()))
+
+
+def _passes(node: Node, run: RunConfig) -> float:
+    return node.stage.passes(node.knobs, run.training)
+
+
+def _network(suite: SuiteConfig, classes: int, places: Places) -> NetworkConfig:
+    """The network of all runs, built once: what does not fit is refused before anything runs."""
+    file = places.weights_file
+    network = NetworkConfig(
+        backbone=suite.network.backbone,
+        weights=suite.network.weights,
+        weights_sha256=None if file is None else file_digest(file),
+        bottleneck=suite.network.bottleneck,
+        classes=classes,
+        image_size=suite.data.image_size,
+    )
+    build(network, weights_file=None if file is None else str(file))
+    return network

@@ -1,0 +1,137 @@
+"""The record of a finished run: everything that tables and plots need, in one JSON document."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itmc import cost
+from itmc.config import digest
+from itmc.evaluation.evaluator import select
+from itmc.networks.build import Network
+from itmc.pruning.surgery import TOLERANCE
+from itmc.training.method import method
+from itmc.training.stage import Context
+from suites.config import RunConfig
+from suites.plan import PASSES_PER_STEP, images_per_epoch
+
+SCHEMA = 1
+_VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
+
+
+def make_record(
+    run: RunConfig, student: Network, history: Sequence[dict[str, Any]], context: Context
+) -> dict[str, Any]:
+    """The record of ``run``, whose last stage has the log ``history``."""
+    chosen = method(run.method)
+    unpruned = context.unpruned_macs
+    student_cost = cost.measure(student, context.example)
+    budget = (1 - run.compression + TOLERANCE) * unpruned
+    phases = {name: sum(e["seconds"][name] for e in history) for name in history[0]["seconds"]}
+    return {
+        "schema": SCHEMA,
+        "run": run.key,
+        "suite": run.suite,
+        "dataset": {
+            "name": run.dataset,
+            "digest": digest(run.digests),
+            "digests": run.digests,
+            "images": run.images,
+        },
+        "task": {
+            "source": run.source,
+            "target": run.target,
+            "name": run.task,
+            "index": run.task_index,
+        },
+        "protocol": run.protocol,
+        "method": {
+            "name": chosen.name,
+            "group": chosen.group,
+            "label": chosen.label,
+            "citation": chosen.citation,
+            "knobs": run.knobs,
+        },
+        "network": run.network.model_dump(mode="json"),
+        "data": run.data.model_dump(mode="json"),
+        "training": run.training.model_dump(mode="json"),
+        "seed": run.seed,
+        "compression": {
+            "asked": run.compression,
+            "reached": 1 - student_cost["macs"] / unpruned,
+        },
+        "accuracy": select(history, budget),
+        "cost": {
+            "student": student_cost,
+            "teacher": cost.measure(context.fresh_network(), context.example),
+        },
+        "effort": _effort(run, unpruned, phases, len(history)),
+        "environment": _environment(context.device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _effort(
+    run: RunConfig, unpruned_macs: int, phases: dict[str, float], epochs: int
+) -> dict[str, Any]:
+    """What the training cost. Images and MACs cover all stages, shared ones too.
+
+    ``training_macs`` is the plan's estimate for the networks (discriminators not counted);
+    ``images_per_second`` and ``seconds`` are measured in the run's last stage.
+    """
+    nodes = list({run.stage_key(node): node for node in run.recipe().walk()}.values())
+    images = images_per_epoch(run)
+    passes = sum(node.stage.passes(node.knobs, run.training) for node in nodes)
+    seconds = phases["train"] + phases["data"]
+    return {
+        "images": images * sum(_epochs(node, run) for node in nodes),
+        "training_macs": round(PASSES_PER_STEP * unpruned_macs * images * passes),
+        "images_per_second": images * epochs / seconds if seconds else None,
+        "seconds": phases,
+        "peak_memory_bytes": _peak_memory(),
+    }
+
+
+def _epochs(node: Any, run: RunConfig) -> int:
+    epochs: int = node.stage.length(node.knobs, run.training)
+    return epochs
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    on_gpu = device.type == "cuda"
+    return {
+        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in _VERSIONS},
+        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "machine": platform.machine(),
+        "precision": "fp32",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of this source tree, with ``+changes`` if it differs; ``None`` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        answer = subprocess.run(
+            [*command, "--dirty=+changes", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,195 @@
+"""Execute one job of a plan: train a shared stage, or finish a run and write its record."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
+
+from itmc.domains.augment import DataConfig
+from itmc.domains.batches import Batches, Unlabelled, split_source
+from itmc.domains.catalog import dataset
+from itmc.domains.store import prepare
+from itmc.errors import UsageError
+from itmc.evaluation.evaluator import Evaluator
+from itmc.files import write_atomic
+from itmc.training import checkpoint
+from itmc.training.loop import Report, train
+from itmc.training.method import Node, method
+from itmc.training.stage import Context, Handover
+from suites.config import Places, RunConfig
+from suites.record import make_record
+
+RECORD, FAILURE, CONFIG = "record.json", "failure.json", "config.yaml"
+Say = Callable[[str], None]
+
+
+def stage_folder(out: Path, key: str) -> Path:
+    """Where the shared stage ``key`` lives."""
+    return out / "stages" / key
+
+
+def is_finished(out: Path, key: str, is_run: bool) -> bool:
+    """Whether the run or shared stage ``key`` is finished: its last file is there."""
+    return (out / key / RECORD if is_run else stage_folder(out, key) / "student.json").exists()
+
+
+def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) -> None:
+    """Compute the run whose key is ``key``, or the shared stage of it; nothing if it is finished.
+
+    Raises whatever made it fail; ``record_failure`` keeps that for the reader.
+    """
+    is_run = key == run.key
+    folder = places.out / key if is_run else stage_folder(places.out, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, say):
+        if is_finished(places.out, key, is_run):
+            return
+        (folder / FAILURE).unlink(missing_ok=True)
+        resolved = {"run": run.model_dump(mode="json"), "places": places.model_dump(mode="json")}
+        write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
+        _use(places)
+        if is_run:
+            _finish_run(run, folder, places, report)
+        else:
+            node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
+            context, evaluate = _open(run, places)
+            _train_stage(run, node, context, evaluate, folder, places, report)
+
+
+def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
+    """Write ``failure.json``; returns the reason in one line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    is_text = isinstance(error, str)
+    reason = str(error) if is_text else f"{type(error).__name__}: {error}"
+    lines = reason.strip().splitlines() or ["unknown"]
+    failure = {
+        "title": title,
+        "reason": lines[0],
+        "traceback": None if is_text else "".join(traceback.format_exception(error)),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")
+    return lines[0]
+
+
+def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) -> None:
+    node = run.recipe()
+    context, evaluate = _open(run, places)
+    if method(run.method).compressed:
+        handover = _train_stage(run, node, context, evaluate, folder, places, report)
+        history = checkpoint.read_progress(folder)
+    else:  # a reference is its last shared stage
+        shared = stage_folder(places.out, run.stage_key(node))
+        handover = checkpoint.load_handover(shared, context.device)
+        history = checkpoint.read_progress(shared)
+        checkpoint.save_handover(folder, handover, run.network)
+        checkpoint.write_progress(folder, history)
+    record = make_record(run, handover.network, history, context)
+    write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
+
+
+def _train_stage(
+    run: RunConfig,
+    node: Node,
+    context: Context,
+    evaluate: Evaluator,
+    folder: Path,
+    places: Places,
+    report: Report,
+) -> Handover:
+    """Train ``node`` in ``folder``, from the stages before it, which are finished."""
+    inputs = {
+        role: checkpoint.load_handover(
+            stage_folder(places.out, run.stage_key(before)), context.device
+        )
+        for role, before in node.inputs.items()
+    }
+    stage = node.stage(node.knobs, context, inputs)
+    train(stage, folder, evaluate, report)
+    handover = stage.handover()
+    checkpoint.save_handover(folder, handover, run.network)
+    (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # only an unfinished stage resumes
+    return handover
+
+
+def _open(run: RunConfig, places: Places) -> tuple[Context, Evaluator]:
+    """The data of ``run``: without target labels for training, with them for the evaluator."""
+    spec = dataset(run.dataset)
+    source, target = (
+        prepare(spec, name, places.data_root, places.store, _no_comment)
+        for name in (run.source, run.target)
+    )
+    for domain in (source, target):
+        if domain.digest != run.digests[domain.name]:
+            raise UsageError(
+                f"{run.dataset}/{domain.name} has changed since the run was planned; plan it anew"
+            )
+    data: DataConfig = run.data
+    device = torch.device(places.device)
+    training, validation = split_source(source, data.source_holdout, run.seed)
+    unlabelled = Unlabelled(target.images)
+    batches = Batches(training, unlabelled, data, run.training.batch_size, run.seed, device)
+    weights = None if places.weights_file is None else str(places.weights_file)
+    context = Context(run.network, run.training, batches, run.seed, device, weights)
+    return context, Evaluator(training, validation, target, data, device)
+
+
+def _use(places: Places) -> None:
+    torch.set_num_threads(places.threads)
+    threadpool_limits(places.threads)  # NumPy's and scikit-learn's, which torch's does not cover
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if places.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device 'cuda' was asked for, but torch sees no CUDA device")
+
+
+def _locked(folder: Path, say: Say) -> FileLock:
+    """The folder's lock, held by the operating system and so gone with its holder."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for another process that works in {folder}")
+        lock.acquire()
+    return lock
+
+
+def _no_comment(text: str) -> None:
+    """The plan has already said what there is to say about the data."""
+
+
+def child(run_json: str, places_json: str, key: str, log: str, connection: Any) -> None:
+    """Entry of a job's own process: executes it and reports through ``connection``.
+
+    Sends ``("progress", done, epochs)``, ``("say", text)`` and at the end ``("finished",)`` or
+    ``("failed", reason)``. What libraries print goes to the file ``log``.
+    """
+    run = RunConfig.model_validate_json(run_json)
+    places = Places.model_validate_json(places_json)
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, sys.stdout.fileno())
+    os.dup2(handle, sys.stderr.fileno())
+    try:
+        execute(
+            run,
+            key,
+            places,
+            report=lambda done, epochs: connection.send(("progress", done, epochs)),
+            say=lambda text: connection.send(("say", text)),
+        )
+    except Exception as error:  # whatever it is, it is this job's failure and no other's
+        reason = record_failure(Path(log).parent, run.title, error)
+        connection.send(("failed", reason))
+    else:
+        connection.send(("finished",))

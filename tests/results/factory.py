@@ -1,0 +1,85 @@
+"""Fake run records, as the suite writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+GROUPS = {"source_only": "references", "dan": "references", "cdan": "references", "itmc": "itmc"}
+TASKS = ("hand->print", "hand->scene", "print->hand", "print->scene", "scene->hand", "scene->print")
+TEACHER_MACS = 3_600_000
+
+
+def record(
+    method: str = "itmc",
+    task: str = "hand->print",
+    *,
+    seed: int = 0,
+    compression: float = 0.5,
+    accuracy: float | None = 80.0,
+    **changed: Any,
+) -> dict[str, Any]:
+    """A complete record; `changed` replaces top-level keys."""
+    source, target = task.split("->")
+    chosen = {"overall": accuracy, "mean_class": None if accuracy is None else accuracy - 1}
+    network = {
+        "parameters": 51_000,
+        "activations": 23_000,
+        "bytes": 210_000,
+        "latency_ms": {"batch_1": {"p50": 0.4, "p95": 0.5}, "batch_32": {"p50": 3.1, "p95": 3.3}},
+    }
+    made: dict[str, Any] = {
+        "schema": 1,
+        "suite": "digits",
+        "dataset": {"name": "digits", "digest": "sha256:0"},
+        "task": {
+            "source": source,
+            "target": target,
+            "name": task,
+            "index": TASKS.index(task) if task in TASKS else None,
+        },
+        "protocol": "strict",
+        "method": {
+            "name": method,
+            "group": GROUPS.get(method, "baselines"),
+            "label": {"itmc": "ITMC"}.get(method, method.replace("_", " ")),
+            "citation": "A paper.",
+            "knobs": {},
+        },
+        "network": {"backbone": "digits_convnet", "weights": "none", "bottleneck": 64},
+        "seed": seed,
+        "compression": {"asked": compression, "reached": compression},
+        "accuracy": {
+            "last": chosen,
+            "oracle": {"epoch": 9, **chosen},
+            "source_validation": {"epoch": 8, "score": 99.0, **chosen},
+            "entropy": None,
+        },
+        "cost": {
+            "student": {"macs": round(TEACHER_MACS * (1 - compression)), **network},
+            "teacher": {"macs": TEACHER_MACS, **network},
+        },
+        "effort": {
+            "images": 64_000,
+            "training_macs": 691_200_000_000,
+            "images_per_second": 3100.0,
+            "seconds": {"data": 1.2, "train": 9.1},
+            "peak_memory_bytes": 510_000_000,
+        },
+        "environment": {"git_commit": "0", "versions": {}, "device": "cpu", "precision": "fp32"},
+        "finished": "2026-11-22T14:00:00+00:00",
+    } | changed
+    made.setdefault("run", hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16])
+    return made
+
+
+def write(out: Path, *records: dict[str, Any]) -> Path:
+    """Write each record into its run directory under `out`; returns `out`."""
+    for made in records:
+        run = out / made["run"]
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.yaml").write_text("suite: digits\n")
+        (run / "record.json").write_text(json.dumps(made))
+    return out

@@ -1,0 +1,144 @@
+"""Reading records: what is used, what is left out, and that it is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.records import ResultsError, read
+from tests.results.factory import record, write
+
+
+def test_one_row_a_run(tmp_path: Path) -> None:
+    write(tmp_path, record(seed=0, accuracy=80.0), record(seed=1, accuracy=82.0))
+    frame = read([tmp_path]).frame.set_index("seed")
+    assert dict(frame["last.overall"]) == {0: 80.0, 1: 82.0}
+    assert dict(frame["last.mean_class"]) == {0: 79.0, 1: 81.0}
+    assert frame.loc[0, "student_macs"] == 1_800_000
+    assert frame.loc[0, "compression"] == 0.5
+
+
+def test_a_selection_that_was_not_made_is_missing(tmp_path: Path) -> None:
+    write(tmp_path, record(), record(seed=1, accuracy=None), record(seed=2) | {"accuracy": None})
+    frame = read([tmp_path]).frame.set_index("seed")
+    assert frame.loc[0, "source_validation.overall"] == 80.0
+    assert frame["entropy.overall"].isna().all()  # null in the record
+    assert frame["dev.overall"].isna().all()  # not in the record
+    assert frame.loc[[1, 2], "last.overall"].isna().all()
+
+
+def _cut(made: dict[str, Any]) -> str:
+    return json.dumps(made)[:-40]
+
+
+def _without_seed(made: dict[str, Any]) -> str:
+    return json.dumps({key: value for key, value in made.items() if key != "seed"})
+
+
+def _seed_of_text(made: dict[str, Any]) -> str:
+    return json.dumps(made | {"seed": "0"})
+
+
+def _impossible_accuracy(made: dict[str, Any]) -> str:
+    return json.dumps(made | {"accuracy": {"last": {"overall": 812.0}}})
+
+
+def _infinite_accuracy(made: dict[str, Any]) -> str:
+    return json.dumps(made | {"accuracy": {"last": {"overall": math.inf}}})
+
+
+def _not_a_number(made: dict[str, Any]) -> str:
+    return json.dumps(made | {"cost": {"student": {"macs": 10**400}}})
+
+
+def _all_removed(made: dict[str, Any]) -> str:
+    return json.dumps(made | {"compression": {"asked": 1.0}})
+
+
+def _no_schema(made: dict[str, Any]) -> str:
+    return json.dumps(made | {"schema": None})
+
+
+def _list(made: dict[str, Any]) -> str:
+    return json.dumps([made])
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (_cut, "JSON"),
+        (_without_seed, "seed"),
+        (_seed_of_text, "seed"),
+        (_impossible_accuracy, "accuracy.last.overall"),
+        (_infinite_accuracy, "accuracy.last.overall"),
+        (_not_a_number, "cost.student.macs"),
+        (_all_removed, "compression.asked"),
+        (_no_schema, "schema"),
+        (_list, "schema"),
+    ],
+)
+def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, damage: Any, word: str) -> None:
+    broken = record(seed=1)
+    write(tmp_path, record(seed=0), broken)
+    (tmp_path / broken["run"] / "record.json").write_text(damage(broken))
+    records = read([tmp_path])
+    assert list(records.frame["seed"]) == [0]
+    (line,) = records.left_out
+    assert broken["run"] in line
+    assert word in line
+    assert "1 run left out" in records.gaps()
+
+
+def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    write(tmp_path, record(seed=0), broken := record(seed=1))
+    (tmp_path / broken["run"] / "record.json").write_bytes(b"\xff\xfe\x00")
+    assert len(read([tmp_path]).left_out) == 1
+
+
+def test_a_newer_schema_is_named_and_left_out(tmp_path: Path) -> None:
+    write(tmp_path, record(seed=0), record(seed=1, schema=2))
+    records = read([tmp_path])
+    assert list(records.frame["seed"]) == [0]
+    assert "schema 2" in records.left_out[0]
+
+
+def test_failed_and_unfinished_runs_are_counted(tmp_path: Path) -> None:
+    finished = record()
+    write(tmp_path, finished)
+    # A record is the mark of a finished run, whatever an earlier attempt left behind.
+    (tmp_path / finished["run"] / "failure.json").write_text("{}")
+    for name, files in {"a": ["config.yaml", "failure.json"], "b": ["config.yaml"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+    (tmp_path / "summary").mkdir()
+    records = read([tmp_path])
+    assert [path.name for path in records.failed] == ["a"]
+    assert [path.name for path in records.unfinished] == ["b"]
+    assert len(records.frame) == 1
+    assert records.gaps() == "1 run failed, 1 run unfinished"
+
+
+def test_several_directories_and_single_runs(tmp_path: Path) -> None:
+    first, second = record(seed=0), record(seed=1)
+    write(tmp_path / "a", first, second)
+    write(tmp_path / "b", second)
+    assert sorted(read([tmp_path / "a", tmp_path / "b"]).frame["seed"]) == [0, 1]
+    assert list(read([tmp_path / "a" / first["run"]]).frame["seed"]) == [0]
+    assert len(read([tmp_path / "a", tmp_path / "a" / first["run"]]).frame) == 2
+
+
+def test_nothing_to_read_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="does not exist"):
+        read([tmp_path / "nowhere"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="is not a directory"):
+        read([tmp_path / "file"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "failure.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"no usable record under .*1 run failed"):
+        read([tmp_path])
