@@ -54,7 +54,7 @@ class Distil(Stage):
         self.learners = {"student": learner(student, None, context)}
 
     @classmethod
-    def passes(cls, knobs: Any, training: TrainingConfig) -> float:
+    def passes(cls, knobs: Knobs, training: TrainingConfig) -> float:
         # The teacher only goes forward, a third of a training pass.
         return training.epochs * (1 - knobs.compression + 1 / 3)
 

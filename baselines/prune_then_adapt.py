@@ -1,4 +1,4 @@
-"""Prune, then adapt: a two-step pipeline that compresses on the source before it sees the target."""
+"""Prune, then adapt: a two-step pipeline that compresses before it sees the target."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""ITMC (iterative transfer model compression) and the core that every method of the benchmark shares."""
+"""ITMC (iterative transfer model compression), and the core that all methods share."""
 
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -53,6 +54,7 @@ class ACP:
         self._last = max(1, round(config.prune_until * epochs))
         self._first = min(self._last, round(config.prune_from * epochs))
         self._average: Scores = {}
+        self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
         self._look_at(student)
         # Floors refer to the unpruned widths, so they are taken before the first event.
@@ -109,8 +111,7 @@ class ACP:
     def _restart(self) -> None:
         """Begin an epoch with importance not yet observed."""
         self._criterion = importance.create(self._config.criterion, self._context.seed)
-        self._loss_sum: Tensor | float = 0.0
-        self._steps = 0
+        self._loss_sum, self._steps = torch.zeros((), device=self._context.device), 0
 
     def _share_due(self, done: int, loss: float) -> float:
         """Share of MACs to have removed when ``done`` epochs are over.

@@ -55,7 +55,7 @@ class Alternate(Stage):
         self.acp = ACP(knobs, knobs.compression, context, student.network)
 
     @classmethod
-    def passes(cls, knobs: Any, training: TrainingConfig) -> float:
+    def passes(cls, knobs: Knobs, training: TrainingConfig) -> float:
         return training.epochs * (2 - knobs.compression)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -117,7 +117,7 @@ class ITMC(Method):
         teacher_rate: float = Field(0.1, ge=0)
         """Factor on the teacher's learning rate once the student has started."""
         student_start: Literal["handover", "initial"] = "handover"
-        """Whether the student copies the teacher's weights at the hand-over, or its initial ones."""
+        """Whether the student copies the teacher at the hand-over, or its initial weights."""
 
     @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:

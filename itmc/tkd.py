@@ -44,7 +44,7 @@ class TKDConfig(Frozen):
         """beta(p) = b0 (b1 / b0)^p: from own learning to the teacher's guidance."""
         if self.beta_first == 0:
             return self.beta_last * progress  # the geometric ramp cannot leave zero
-        return self.beta_first * (self.beta_last / self.beta_first) ** progress
+        return float(self.beta_first * (self.beta_last / self.beta_first) ** progress)
 
 
 class TKD:

@@ -119,7 +119,7 @@ def _points(comparison: Comparison, values: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(axes: Axes, panel: pd.DataFrame, points: pd.DataFrame, markersize: float = 5.0) -> None:
     """Draw a panel's points; all `points` of the figure decide what its panels share."""
-    import seaborn as sns  # type: ignore[import-untyped]
+    import seaborn as sns
 
     compressed = points[points["compression"] > 0]
     methods = list(compressed["method"].unique())

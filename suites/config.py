@@ -1,4 +1,4 @@
-"""Configuration of suites and runs: YAML and command line in, one validated description a run out."""
+"""Configuration of suites and runs: validated, resolved, and hashed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import yaml
 
@@ -144,7 +144,7 @@ def _places(options: argparse.Namespace, suite: str) -> Any:
     has_cuda = torch.cuda.is_available()
     if options.device == "cuda" and not has_cuda:
         raise UsageError("--device cuda: torch sees no CUDA device; allowed here: auto, cpu")
-    device = "cuda" if has_cuda and options.device != "cpu" else "cpu"
+    device: Literal["cpu", "cuda"] = "cuda" if has_cuda and options.device != "cpu" else "cpu"
     jobs = _jobs(options.jobs, device)
     return Places(
         out=(options.out or Path("runs") / suite).resolve(),
@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="python -m suites.run",
-        description="Run a suite: every method on every task, compression and seed, then its table.",
+        description="Run every method on every task, compression and seed; then show the table.",
         epilog=f"methods: {', '.join(methods())}; groups: {', '.join(GROUPS)}",
     )
     parser.add_argument("suite", help=f"{', '.join(suite_names())}, or a YAML file")

@@ -70,13 +70,16 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
 def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
     """Write ``failure.json``; returns the reason in one line."""
     folder.mkdir(parents=True, exist_ok=True)
-    is_text = isinstance(error, str)
-    reason = str(error) if is_text else f"{type(error).__name__}: {error}"
+    reason, trace = str(error), None
+    if isinstance(error, BaseException):
+        # Bad input explains itself; of anything else the reader wants to know the kind.
+        reason = reason if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
     lines = reason.strip().splitlines() or ["unknown"]
     failure = {
         "title": title,
         "reason": lines[0],
-        "traceback": None if is_text else "".join(traceback.format_exception(error)),
+        "traceback": trace,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")

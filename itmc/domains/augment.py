@@ -72,7 +72,8 @@ def _channels_first(images: np.ndarray) -> Tensor:
 def _resize(batch: Tensor, size: int) -> Tensor:
     if batch.shape[-1] == size:
         return batch
-    return transforms.resize(batch, [size, size], antialias=True)
+    resized: Tensor = transforms.resize(batch, [size, size], antialias=True)
+    return resized
 
 
 def _resized_crop(image: Tensor, size: int, random: np.random.Generator) -> Tensor:
@@ -88,7 +89,10 @@ def _resized_crop(image: Tensor, size: int, random: np.random.Generator) -> Tens
             break
     else:
         top, left, height, width = 0, 0, side, side
-    return transforms.resized_crop(image, top, left, height, width, [size, size], antialias=True)
+    crop: Tensor = transforms.resized_crop(
+        image, top, left, height, width, [size, size], antialias=True
+    )
+    return crop
 
 
 def _shifted(images: np.ndarray, random: np.random.Generator) -> np.ndarray:

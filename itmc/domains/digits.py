@@ -226,7 +226,7 @@ def _blur(image: Plane, passes: int) -> Plane:
 def _scans() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """scikit-learn's digits: (1797, 8, 8), levels 0 to 16, and their classes, writers' order."""
     # Imported here, for it is slow.
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     digits = load_digits()
     return digits.images.astype(np.int64), digits.target.astype(np.int64)

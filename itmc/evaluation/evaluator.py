@@ -87,8 +87,8 @@ class Evaluator:
 def select(history: Sequence[dict[str, Any]], budget: float) -> dict[str, Any]:
     """Accuracy by way of choosing the epoch: the last, by each validator, and the oracle.
 
-    Only epochs whose student is within ``budget`` MACs compete. The oracle, the best epoch by target
-    label, is what most papers report; it is named so, and never a headline.
+    Only epochs whose student is within ``budget`` MACs compete. The oracle, the best epoch by
+    target label, is what most papers report; it is named so, and never a headline.
     """
     candidates = [entry for entry in history if entry["macs"] <= budget]
     chosen: dict[str, Any] = {"last": dict(history[-1]["accuracy"])}

@@ -35,7 +35,7 @@ def negative_entropy(logits: Array) -> float:
 
 
 def infomax(logits: Array) -> float:
-    """Entropy of the mean prediction minus mean entropy (Shi and Sha, ICML 2012; mutual information).
+    """Mutual information: entropy of the mean prediction minus mean entropy (Shi and Sha 2012).
 
     Unlike plain entropy it punishes predicting one class for all.
     """

@@ -71,6 +71,9 @@ class RandomMultilinear(nn.Module):
     Two fixed Gaussian projections to ``outputs`` dimensions, multiplied element by element.
     """
 
+    of_features: Tensor
+    of_classes: Tensor
+
     def __init__(self, features: int, classes: int, outputs: int) -> None:
         super().__init__()
         self.register_buffer("of_features", torch.randn(features, outputs))
@@ -78,4 +81,5 @@ class RandomMultilinear(nn.Module):
 
     def forward(self, features: Tensor, probabilities: Tensor) -> Tensor:
         projected = (features @ self.of_features) * (probabilities @ self.of_classes)
-        return projected / projected.shape[1] ** 0.5
+        scaled: Tensor = projected / projected.shape[1] ** 0.5
+        return scaled

@@ -1,4 +1,4 @@
-"""Networks: any timm or torchvision backbone with a bottleneck and a head, and pruned ones as data."""
+"""Networks: a backbone with a bottleneck and a head, and pruned networks as data."""
 
 from itmc.networks.build import Network, NetworkConfig, Outputs, build
 

@@ -124,7 +124,8 @@ def _create_timm(model: str, weights: str) -> nn.Module:
     if tagged not in allowed:
         listed = ", ".join(allowed) or "timm lists none for this model"
         raise UsageError(
-            f"weights {weights!r} are unknown to timm/{architecture}; allowed: none, a file, {listed}"
+            f"weights {weights!r} are unknown to timm/{architecture}; allowed: none, a file, "
+            f"{listed}"
         )
     backbone: nn.Module = timm.create_model(tagged, pretrained=True, num_classes=0)
     return backbone

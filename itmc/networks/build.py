@@ -75,7 +75,7 @@ def build(config: NetworkConfig, seed: int = 0, weights_file: str | None = None)
         backbone = create_backbone(config.backbone, config.weights, weights_file)
         width = _feature_width(backbone, config)
         network = Network(backbone, width, config.bottleneck, config.classes)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def example(config: NetworkConfig, device: torch.device | str = "cpu") -> Tensor:

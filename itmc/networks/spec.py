@@ -78,7 +78,7 @@ def load_state(network: nn.Module, widths: Widths, state: dict[str, Tensor]) -> 
 
 
 def save_network(network: Network, config: NetworkConfig, folder: Path, name: str) -> None:
-    """Write ``<name>.json`` (architecture) and ``<name>.safetensors`` (weights), each atomically."""
+    """Write ``<name>.json`` (architecture) and ``<name>.safetensors`` (weights) atomically."""
     description = {
         "format": FORMAT,
         "network": config.model_dump(),
@@ -112,7 +112,7 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
         raise UsageError(
             f"{path.name} does not fit {name}.json: {str(error).splitlines()[-1].strip()}"
         ) from error
-    return network.to(memory_format=torch.channels_last).eval(), config  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last).eval(), config
 
 
 def _read_description(path: Path) -> dict[str, Any]:

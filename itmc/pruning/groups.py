@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Member:
-    """One layer of a group. Its channel ``positions[i]`` goes when the group's ``roots[i]`` goes."""
+    """One layer of a group: channel ``positions[i]`` goes when the group's ``roots[i]`` goes."""
 
     layer: str
     is_output: bool

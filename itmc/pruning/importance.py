@@ -113,7 +113,8 @@ def create(name: str, seed: int = 0) -> Criterion:
 
 def normalised(scores: Tensor) -> Tensor:
     """``scores`` of one layer divided by their L2 norm (Molchanov et al. 2017, sec. 2.2)."""
-    return scores / scores.norm().clamp_min(torch.finfo(scores.dtype).tiny)
+    length: Tensor = scores.norm()
+    return scores / length.clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def _sum_members(
@@ -138,30 +139,29 @@ def _active_members(network: nn.Module, group: Group, producers: bool) -> list[M
     outputs = [m for m in group.members if m.is_output]
     layers = {m.layer: network.get_submodule(m.layer) for m in outputs}
     weighted = [m for m in outputs if getattr(layers[m.layer], "weight", None) is not None]
-    norms = [m for m in weighted if layers[m.layer].weight.dim() == 1]
-    others = [m for m in weighted if layers[m.layer].weight.dim() > 1]
+    norms = [m for m in weighted if _weight(layers[m.layer]).dim() == 1]
+    others = [m for m in weighted if _weight(layers[m.layer]).dim() > 1]
     return others if producers or not norms else norms
 
 
 def _gate_gradient(layer: nn.Module) -> Tensor:
     """dL/dg at g = 1 for a gate g on each output channel of an affine layer."""
     total: Tensor | None = None
-    for parameter in (layer.weight, layer.bias):
-        if parameter is None:
-            continue
+    for parameter in layer.parameters(recurse=False):
         if parameter.grad is None:
             raise RuntimeError("Taylor importance needs the gradients of a backward pass")
-        product = (
-            (parameter * parameter.grad).flatten(1).sum(1)
-            if parameter.dim() > 1
-            else (parameter * parameter.grad)
-        )
+        product = parameter * parameter.grad
+        product = product.flatten(1).sum(1) if product.dim() > 1 else product
         total = product if total is None else total + product
     assert total is not None  # members without weights are left out before
     return total.float()
 
 
 def _squared_norm(layer: nn.Module) -> Tensor:
+    return _weight(layer).square().flatten(1).sum(1)
+
+
+def _weight(layer: nn.Module) -> Tensor:
     weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.square().flatten(1).sum(1)
+    assert isinstance(weight, Tensor)  # members without one are left out
+    return weight

@@ -1,12 +1,12 @@
-"""Bring a network to its budget in one go, before it is trained: narrowed, or pruned by a criterion."""
+"""Bring a network to its budget in one go, before it is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from itmc.config import Frozen
@@ -56,7 +56,7 @@ def shrink(
         network.train()
         for batch in context.batches.first(config.importance_batches):
             network.zero_grad()
-            loss(network, batch).backward()
+            torch.autograd.backward(loss(network, batch))
             criterion.observe(network, dependencies.groups)
         network.zero_grad()
     prune_to(

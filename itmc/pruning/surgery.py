@@ -133,7 +133,7 @@ def prune_to(
     model = MacModel(network, images, dependencies.groups)
     removed = select(dependencies.groups, scores, model, target, TOLERANCE / 2 * reference, limits)
     dependencies.remove(removed)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     reached = count_macs(network, images)
     if abs(reached - model.total) > 1e-3 * reference:
         raise RuntimeError(

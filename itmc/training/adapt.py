@@ -61,13 +61,13 @@ class Adapt(Stage):
         return Node(cls, cls.Knobs(**knobs), inputs)
 
     @classmethod
-    def length(cls, knobs: Any, training: TrainingConfig) -> int:
+    def length(cls, knobs: Knobs, training: TrainingConfig) -> int:
         if knobs.pretraining:
             return training.pretrain_epochs
         return round(training.epochs * knobs.until) - round(training.epochs * knobs.since)
 
     @classmethod
-    def passes(cls, knobs: Any, training: TrainingConfig) -> float:
+    def passes(cls, knobs: Knobs, training: TrainingConfig) -> float:
         left = 1 - knobs.shrink.compression if knobs.shrink is not None else 1.0
         domains = 1.0 if knobs.discrepancy else 0.5
         return cls.length(knobs, training) * domains * left

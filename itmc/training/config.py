@@ -43,4 +43,4 @@ class TrainingConfig(Frozen):
 
     def annealing(self, progress: float) -> float:
         """The factor on the learning rate at ``progress`` in [0, 1]."""
-        return (1 + self.lr_gamma * progress) ** -self.lr_power
+        return float((1 + self.lr_gamma * progress) ** -self.lr_power)

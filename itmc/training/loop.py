@@ -79,7 +79,7 @@ def _train_epoch(stage: Stage, epoch: int, clock: Clock) -> dict[str, float]:
         with clock.counts("train"):
             progress = stage.progress(step / (stage.epochs * steps))
             losses = stage.losses(batch, progress)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
             stage.after_backward(progress)
             stage.update(progress)
         names = list(losses)
@@ -104,9 +104,7 @@ class Clock:
     """Seconds of an epoch by phase."""
 
     def __init__(self) -> None:
-        self.seconds = {
-            phase: 0.0 for phase in ("data", "train", "prune", "evaluate", "checkpoint")
-        }
+        self.seconds = dict.fromkeys(("data", "train", "prune", "evaluate", "checkpoint"), 0.0)
 
     @contextmanager
     def counts(self, phase: str) -> Iterator[None]:

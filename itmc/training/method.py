@@ -62,8 +62,8 @@ class Method(ABC):
     compressed: ClassVar[bool] = True
     """Whether it gives a compressed student; references do not, and run once a task and seed."""
 
-    class Knobs(Frozen):
-        """Hyper-parameters with the paper's defaults."""
+    Knobs: ClassVar[type[Frozen]] = Frozen
+    """Hyper-parameters with the paper's defaults."""
 
     @classmethod
     @abstractmethod

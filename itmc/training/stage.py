@@ -1,4 +1,4 @@
-"""A stage: one phase of training, driven by the one loop. Also what a stage is given to work with."""
+"""A stage: one phase of training, driven by the one loop, and what it is given to work with."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Stage(ABC):
         for role, learner in self.learners.items():
             saved = state[role]
             load_state(learner.network, saved["widths"], saved["network"])
-            learner.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            learner.network.to(memory_format=torch.channels_last)
             if learner.discrepancy is not None:
                 learner.discrepancy.load_state_dict(saved["discrepancy"])
             learner.optimiser.load_state(saved["momentum"])
