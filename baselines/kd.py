@@ -54,9 +54,13 @@ class Distil(Stage):
         self.learners = {"student": learner(student, None, context)}
 
     @classmethod
-    def passes(cls, knobs: Knobs, training: TrainingConfig) -> float:
+    def kept(cls, knobs: Knobs, before: float) -> float:
+        return 1 - knobs.compression
+
+    @classmethod
+    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
         # The teacher only goes forward, a third of a training pass.
-        return training.epochs * (1 - knobs.compression + 1 / 3)
+        return training.epochs * (cls.kept(knobs, before) + before / 3)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         alpha, tau = self.knobs.alpha, self.knobs.temperature

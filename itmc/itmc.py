@@ -55,8 +55,12 @@ class Alternate(Stage):
         self.acp = ACP(knobs, knobs.compression, context, student.network)
 
     @classmethod
-    def passes(cls, knobs: Knobs, training: TrainingConfig) -> float:
-        return training.epochs * (2 - knobs.compression)
+    def kept(cls, knobs: Knobs, before: float) -> float:
+        return 1 - knobs.compression
+
+    @classmethod
+    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
+        return training.epochs * (before + cls.kept(knobs, before))
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One step of TKD: L_T for the teacher and L_TKD for the student."""

@@ -24,7 +24,7 @@ DECIMALS = 1
 class Setting:
     """What all runs of one table share; runs that differ in any of it are not compared.
 
-    `digest` is empty where the tasks of the suite have data digests of their own.
+    `conditions` is how images were prepared and networks trained, as JSON text. `digest` is empty where the tasks of the suite have data digests of their own.
     """
 
     suite: str
@@ -32,6 +32,9 @@ class Setting:
     backbone: str
     weights: str
     bottleneck: int | None
+    image_size: int | None
+    epochs: int | None
+    conditions: str
     digest: str
 
     def describe(self) -> str:
@@ -39,7 +42,12 @@ class Setting:
         # Weights may be a file; where it lay on the machine that ran it does not matter.
         weights = PurePath(self.weights).name
         bottleneck = "" if self.bottleneck is None else f", bottleneck {self.bottleneck}"
-        return f"{self.backbone}{bottleneck}, weights {weights}, protocol {self.protocol}"
+        size = "" if self.image_size is None else f" at {self.image_size} px"
+        epochs = "" if self.epochs is None else f", {plural(self.epochs, 'epoch')}"
+        return (
+            f"{self.backbone}{size}{bottleneck}, weights {weights}{epochs}, "
+            f"protocol {self.protocol}"
+        )
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,8 @@ def seeds_in_words(n: int | None) -> str:
 def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
     """Split the frame of `records.read` into what may stand in one table, in a stable order."""
     frame = frame.assign(data=_data_edition(frame))
-    keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "data"]
+    keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "conditions"]
+    keys.append("data")
     found = []
     for _, runs in frame.groupby(keys, dropna=False, sort=True):
         first = runs.iloc[0]
@@ -153,11 +162,18 @@ def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
             protocol=first["protocol"],
             backbone=first["backbone"],
             weights=first["weights"],
-            bottleneck=None if math.isnan(first["bottleneck"]) else int(first["bottleneck"]),
+            bottleneck=_whole(first["bottleneck"]),
+            image_size=_whole(first["image_size"]),
+            epochs=_whole(first["epochs"]),
+            conditions=first["conditions"],
             digest=first["data"] or _only(runs["digest"]),
         )
         found.append(_comparison(setting, runs))
     return tuple(found)
+
+
+def _whole(figure: float) -> int | None:
+    return None if math.isnan(figure) else int(figure)
 
 
 def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:

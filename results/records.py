@@ -43,6 +43,8 @@ _TEXTS = {
 _FIGURES = {
     "task_index": "task.index",
     "bottleneck": "network.bottleneck",
+    "image_size": "network.image_size",
+    "epochs": "training.epochs",
     "reached": "compression.reached",
     **{
         f"{network}_{figure}": f"cost.{network}.{figure}"
@@ -153,6 +155,9 @@ def read_record(path: Path) -> dict[str, Any]:
     if not 0 <= row["compression"] < 1:
         raise DamagedRecordError("compression.asked is not a number in [0, 1)")
     # As text, so that runs can be told apart by their hyper-parameters.
+    row["conditions"] = json.dumps(
+        {part: _field(record, part) or {} for part in ("data", "training")}, sort_keys=True
+    )
     row["knobs"] = json.dumps(_field(record, "method.knobs") or {}, sort_keys=True)
     for selection in SELECTIONS:
         for metric in METRICS:

@@ -91,8 +91,7 @@ def show_plan(plan: Plan, places: Places) -> None:
         for job in jobs:
             state = ", finished" if is_finished(places.out, job.key, job.is_run) else ""
             users = "" if job.is_run else f", for {plan.users(job)} runs"
-            name = f"{job.key} {job.title}" if job.is_run else job.title
-            print(f"  {name}: {_engineering(job.flops)}FLOPs{users}{state}")
+            print(f"  {job.key} {job.title}: {_engineering(job.flops)}FLOPs{users}{state}")
     left = [j for j in plan.jobs if not is_finished(places.out, j.key, j.is_run)]
     total = sum(job.flops for job in left)
     print(f"to do: {len(left)} of {len(plan.jobs)} jobs, {_engineering(total)}FLOPs of training")

@@ -31,14 +31,15 @@ class Job:
     """Keys of the shared stages that must be finished before."""
     flops: float
     """Estimated floating-point operations of training; 2 a MAC."""
-    kind: str
+    what: str
+    """The stage in a few words."""
 
     @property
     def title(self) -> str:
         """The job in one line."""
         if self.is_run:
             return self.run.title
-        return f"stage {self.kind} {self.key} {self.run.task} seed {self.run.seed}"
+        return f"{self.what}, {self.run.task} seed {self.run.seed}"
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,12 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
         last = run.recipe()
         own = last if method(run.method).compressed else None
         for node in last.walk():
-            key, flops = run.stage_key(node), epoch_flops * _passes(node, run)
+            key, flops = run.stage_key(node), epoch_flops * node.passes(run.training)
             if node is not own:
                 jobs.setdefault(key, _stage_job(run, node, key, flops))
         needs = _keys(run, last) if own is not None else (run.stage_key(last),)
-        flops = epoch_flops * _passes(last, run) if own is not None else 0.0
-        jobs[run.key] = Job(run.key, run, True, needs, flops, last.stage.kind)
+        flops = epoch_flops * last.passes(run.training) if own is not None else 0.0
+        jobs[run.key] = Job(run.key, run, True, needs, flops, last.stage.title(last.knobs))
     return Plan(tuple(jobs.values()))
 
 
@@ -156,15 +157,11 @@ def file_digest(path: Path) -> str:
 
 
 def _stage_job(run: RunConfig, node: Node, key: str, flops: float) -> Job:
-    return Job(key, run, False, _keys(run, node), flops, node.stage.kind)
+    return Job(key, run, False, _keys(run, node), flops, node.stage.title(node.knobs))
 
 
 def _keys(run: RunConfig, node: Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run.stage_key(before) for before in node.inputs.values()))
-
-
-def _passes(node: Node, run: RunConfig) -> float:
-    return node.stage.passes(node.knobs, run.training)
 
 
 def _network(suite: SuiteConfig, classes: int, places: Places) -> NetworkConfig:

@@ -89,20 +89,15 @@ def _effort(
     """
     nodes = list({run.stage_key(node): node for node in run.recipe().walk()}.values())
     images = images_per_epoch(run)
-    passes = sum(node.stage.passes(node.knobs, run.training) for node in nodes)
+    passes = sum(node.passes(run.training) for node in nodes)
     seconds = phases["train"] + phases["data"]
     return {
-        "images": images * sum(_epochs(node, run) for node in nodes),
+        "images": images * sum(node.stage.length(node.knobs, run.training) for node in nodes),
         "training_macs": round(PASSES_PER_STEP * unpruned_macs * images * passes),
         "images_per_second": images * epochs / seconds if seconds else None,
         "seconds": phases,
         "peak_memory_bytes": _peak_memory(),
     }
-
-
-def _epochs(node: Any, run: RunConfig) -> int:
-    epochs: int = node.stage.length(node.knobs, run.training)
-    return epochs
 
 
 def _peak_memory() -> int:

@@ -40,9 +40,9 @@ DIGESTS: Mapping[str, str] = MappingProxyType(
 SIDE = 32
 _DRAWN = 2000
 
-# Polarity sets much of the gap between the domains: with all of `hand` light on dark, as scanned,
-# a network trained on it is lost on `scene` (12 %). These shares, and the ranges in the painters,
-# were set by measurement: training on one domain leaves 45 to 80 % on each of the others.
+# Polarity and grey levels set much of the gap between the domains: trained on `hand` as scanned,
+# all white on black, a network is lost on `scene` (12 % right). These shares, and the ranges below,
+# were set by measurement: trained on one domain, a network gets 50 to 80 % of the others right.
 _HAND_LIGHT_ON_DARK = 0.8
 _PRINT_LIGHT_ON_DARK = 0.65
 _SCENE_LIGHT_ON_DARK = 0.75

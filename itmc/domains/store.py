@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from itmc.config import digest
 from itmc.domains import digits
@@ -147,7 +147,7 @@ def decode(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize((size, size), FILTER))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(
             f"image {str(path)!r} cannot be decoded ({error}); replace or remove it"
         ) from error

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from itmc.losses.precision import at_least_float32
+
 
 class _Reverse(torch.autograd.Function):
     @staticmethod
@@ -45,7 +47,7 @@ def domain_loss(logits: Tensor, sources: int, weights: Tensor | None = None) -> 
     ``logits`` is ``(N, 1)``; ``weights`` ``(N,)`` is normalised to mean 1 in each domain, so that
     source and target count alike (CDAN+E).
     """
-    logits = logits.squeeze(1).float()
+    logits = at_least_float32(logits.squeeze(1))
     truth = torch.zeros_like(logits)
     truth[:sources] = 1
     losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from itmc.losses.precision import at_least_float32
+
 MCC_TEMPERATURE = 2.5
 
 
 def entropy(logits: Tensor) -> Tensor:
     """Entropy (nats) of each row's softmax: ``(N, C)`` to ``(N,)``."""
-    log_probabilities = logits.float().log_softmax(1)
+    log_probabilities = at_least_float32(logits).log_softmax(1)
     return -(log_probabilities.exp() * log_probabilities).sum(1)
 
 
@@ -21,8 +23,9 @@ def minimum_class_confusion(logits: Tensor, temperature: float = MCC_TEMPERATURE
     is normalised by row, and what lies off its diagonal is averaged over the classes. As in the
     authors' code the weights carry no gradient.
     """
-    probabilities = (logits.float() / temperature).softmax(1)
-    certainty = 1 + torch.exp(-entropy(logits.detach() / temperature))
+    softened = at_least_float32(logits) / temperature
+    probabilities = softened.softmax(1)
+    certainty = 1 + torch.exp(-entropy(softened.detach()))
     weights = len(logits) * certainty / certainty.sum()
     correlation = (probabilities * weights.unsqueeze(1)).T @ probabilities
     confusion = correlation / correlation.sum(1, keepdim=True)

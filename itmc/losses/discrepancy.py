@@ -19,6 +19,7 @@ from itmc.losses.adversarial import (
 )
 from itmc.losses.confusion import entropy, minimum_class_confusion
 from itmc.losses.mmd import jmmd, mk_mmd
+from itmc.losses.precision import at_least_float32
 from itmc.networks.build import Outputs
 
 DiscrepancyName = Literal["dan", "dann", "cdan", "cdan_e", "jan", "mcc"]
@@ -62,8 +63,8 @@ class JAN(Distance):
 
     def distance(self, source: Outputs, target: Outputs) -> Tensor:
         return jmmd(
-            (source.features, source.logits.softmax(1)),
-            (target.features, target.logits.softmax(1)),
+            (source.features, at_least_float32(source.logits).softmax(1)),
+            (target.features, at_least_float32(target.logits).softmax(1)),
         )
 
 
@@ -82,7 +83,7 @@ class DANN(Discrepancy):
         self.discriminator = discriminator(features, hidden)
 
     def forward(self, source: Outputs, target: Outputs, gamma: float) -> Tensor:
-        features = torch.cat([source.features, target.features]).float()
+        features = at_least_float32(torch.cat([source.features, target.features]))
         logits = self.discriminator(reverse_gradient(features, gamma))
         return domain_loss(logits, len(source.features))
 
@@ -105,8 +106,8 @@ class CDAN(Discrepancy):
         self.entropy_weighted = entropy_weighted
 
     def forward(self, source: Outputs, target: Outputs, gamma: float) -> Tensor:
-        logits = torch.cat([source.logits, target.logits]).detach().float()
-        features = torch.cat([source.features, target.features]).float()
+        logits = at_least_float32(torch.cat([source.logits, target.logits]).detach())
+        features = at_least_float32(torch.cat([source.features, target.features]))
         combine = multilinear if self.projection is None else self.projection
         joint = reverse_gradient(combine(features, logits.softmax(1)), gamma)
         weights = 1 + torch.exp(-entropy(logits)) if self.entropy_weighted else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from itmc.losses.precision import at_least_float32
+
 # Bandwidths around the mean squared distance, a factor of two apart (Long et al. 2015, sec. 4.1).
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 # JAN's fixed bandwidth of the kernel on predicted probabilities (Long et al. 2017, authors' code).
@@ -18,7 +20,7 @@ def mk_mmd(source: Tensor, target: Tensor) -> Tensor:
     s the mean squared distance d of the joint batch times ``FACTORS``. No gradient flows
     through the bandwidth.
     """
-    return _mmd(_multi_kernel(torch.cat([source, target]).float()), len(source))
+    return _mmd(_multi_kernel(at_least_float32(torch.cat([source, target]))), len(source))
 
 
 def jmmd(
@@ -30,8 +32,8 @@ def jmmd(
     Each domain gives features ``(N, F)`` and probabilities ``(N, C)``; the kernels of the two
     are multiplied. The kernel on probabilities has the fixed bandwidth of the authors' code.
     """
-    features = torch.cat([source[0], target[0]]).float()
-    probabilities = torch.cat([source[1], target[1]]).float()
+    features = at_least_float32(torch.cat([source[0], target[0]]))
+    probabilities = at_least_float32(torch.cat([source[1], target[1]]))
     kernel = _multi_kernel(features) * torch.exp(-_squared_distances(probabilities) / JAN_SIGMA)
     return _mmd(kernel, len(source[0]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +62,23 @@ def resolve(name: str) -> tuple[str, str]:
     classifiers = models.list_models(module=models)
     if library != "timm" and model in classifiers:
         return "torchvision", model
-    if library != "torchvision" and timm.is_model(model):
+    if library != "torchvision" and _is_in_timm(model):
         return "timm", model
-    known = [*OWN, *classifiers, *timm.list_models()]
+    known = [*OWN, *classifiers, *timm.list_models(), *timm.list_pretrained()]
     close = difflib.get_close_matches(model, known, n=3)
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     raise UsageError(
         f"backbone {name!r} is in neither torchvision nor timm{hint} "
         f"(allowed: {', '.join(OWN)}, any torchvision or timm classifier)"
     )
+
+
+def _is_in_timm(model: str) -> bool:
+    import timm
+
+    architecture, _, tag = model.partition(".")
+    known: bool = timm.is_model(architecture)
+    return known and (not tag or model in timm.list_pretrained(f"{architecture}.*"))
 
 
 def without_classifier(model: nn.Module) -> nn.Module:
@@ -162,7 +169,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"weights file {str(path)!r} does not exist")
     try:
         state = _read_tensors(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # reading a damaged file can raise nearly anything
         raise UsageError(
             f"weights file {path.name} does not load safely ({_first_line(error)}); allowed are "
             "safetensors and torch files that hold tensors only"

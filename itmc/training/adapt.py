@@ -67,10 +67,23 @@ class Adapt(Stage):
         return round(training.epochs * knobs.until) - round(training.epochs * knobs.since)
 
     @classmethod
-    def passes(cls, knobs: Knobs, training: TrainingConfig) -> float:
-        left = 1 - knobs.shrink.compression if knobs.shrink is not None else 1.0
+    def kept(cls, knobs: Knobs, before: float) -> float:
+        return 1 - knobs.shrink.compression if knobs.shrink is not None else before
+
+    @classmethod
+    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
         domains = 1.0 if knobs.discrepancy else 0.5
-        return cls.length(knobs, training) * domains * left
+        return cls.length(knobs, training) * domains * cls.kept(knobs, before)
+
+    @classmethod
+    def title(cls, knobs: Knobs) -> str:
+        if knobs.pretraining:
+            return "pretrain"
+        goal = f"adapt by {knobs.discrepancy}" if knobs.discrepancy else "train on source"
+        if knobs.shrink is None:
+            return goal
+        how = "narrow" if knobs.shrink.criterion == "uniform" else "prune"
+        return f"{how} to c={knobs.shrink.compression:g}, {goal}"
 
     def progress(self, done: float) -> float:
         return self.knobs.since + (self.knobs.until - self.knobs.since) * done

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from itmc.config import Frozen, digest
 from itmc.errors import UsageError
+from itmc.training.config import TrainingConfig
 from itmc.training.stage import Stage
 
 GroupName = Literal["references", "baselines", "itmc", "ablations"]
@@ -44,6 +45,17 @@ class Node:
                 "common": dict(common),
             }
         )[:16]
+
+    def passes(self, training: TrainingConfig) -> float:
+        """Estimated training passes of the unpruned network, in epochs, of this stage alone."""
+        return self.stage.passes(self.knobs, training, self._kept_before())
+
+    def _kept_before(self) -> float:
+        """Share of the unpruned MACs of the widest network that this stage starts from."""
+        return max(
+            (node.stage.kept(node.knobs, node._kept_before()) for node in self.inputs.values()),
+            default=1.0,
+        )
 
     def walk(self) -> Iterator[Node]:
         """This node and all before it, inputs first."""

@@ -109,9 +109,22 @@ class Stage(ABC):
         """
 
     @classmethod
+    def kept(cls, knobs: Any, before: float) -> float:
+        """Share of the unpruned MACs left at its end, with ``before`` left at its start."""
+        return before
+
+    @classmethod
     @abstractmethod
-    def passes(cls, knobs: Any, training: TrainingConfig) -> float:
-        """Estimate of its cost: forward-and-backward passes of the unpruned network, in epochs."""
+    def passes(cls, knobs: Any, training: TrainingConfig, before: float) -> float:
+        """Estimate of its cost: forward-and-backward passes of the unpruned network, in epochs.
+
+        ``before`` is the share of MACs that the networks it starts from have left.
+        """
+
+    @classmethod
+    def title(cls, knobs: Any) -> str:
+        """What the stage does, in a few words, for plans and progress."""
+        return cls.kind
 
     def progress(self, done: float) -> float:
         """Position in the schedule when the share ``done`` of the stage's steps is over."""

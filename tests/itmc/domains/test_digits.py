@@ -67,7 +67,7 @@ def test_domains_differ() -> None:
 
 
 def test_hand_is_the_scan_enlarged() -> None:
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     scans = load_digits().images
     images, _ = rendered("hand")
