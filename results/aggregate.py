@@ -24,7 +24,8 @@ DECIMALS = 1
 class Setting:
     """What all runs of one table share; runs that differ in any of it are not compared.
 
-    `conditions` is how images were prepared and networks trained, as JSON text. `digest` is empty where the tasks of the suite have data digests of their own.
+    `conditions` is how images were prepared and networks trained, as JSON text; `digest` is empty
+    where the tasks of the suite have data digests of their own.
     """
 
     suite: str

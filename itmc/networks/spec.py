@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from itmc.config import Frozen
 from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.networks.build import Network, NetworkConfig, build
@@ -27,6 +27,14 @@ _WIDTH_ATTRIBUTES = (
     "out_features",
     "num_features",
 )
+
+
+class Description(Frozen):
+    """What ``<name>.json`` holds."""
+
+    format: int
+    network: NetworkConfig
+    widths: Widths
 
 
 def widths_of(network: nn.Module) -> Widths:
@@ -49,8 +57,13 @@ def reshape(network: nn.Module, widths: Widths, shapes: dict[str, tuple[int, ...
         raise UsageError(f"the description names a layer that the network lacks: {unknown[0]!r}")
     for name, values in widths.items():
         for attribute, value in values.items():
+            if attribute not in _WIDTH_ATTRIBUTES or not hasattr(modules[name], attribute):
+                raise UsageError(f"the layer {name!r} has no width {attribute!r}")
             setattr(modules[name], attribute, value)
+    saved = network.state_dict().keys()  # some buffers are derived, and never saved
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name not in saved:
+            continue
         if name not in shapes:
             raise UsageError(f"the weights lack the tensor {name!r}")
         shape = shapes[name]
@@ -69,12 +82,34 @@ def reshape(network: nn.Module, widths: Widths, shapes: dict[str, tuple[int, ...
             setattr(owner, attribute, nn.Parameter(empty, requires_grad=tensor.requires_grad))
         else:
             owner.register_buffer(attribute, empty)
+        if isinstance(owner, nn.LayerNorm):
+            owner.normalized_shape = shape
+    for name in widths:
+        _check_widths(name, modules[name])
+
+
+def _check_widths(name: str, layer: nn.Module) -> None:
+    """Raise UsageError where the widths of ``layer`` are not those of its tensors."""
+    expected: tuple[int, ...] = ()
+    if isinstance(layer, nn.Conv2d):
+        expected = layer.out_channels, layer.in_channels // max(1, layer.groups)
+    elif isinstance(layer, nn.Linear):
+        expected = layer.out_features, layer.in_features
+    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        expected = (layer.num_features,)
+    if expected and tuple(layer.weight.shape[:2]) != expected:
+        raise UsageError(
+            f"the description gives the layer {name!r} the widths {expected}, its weights have "
+            f"{tuple(layer.weight.shape[:2])}"
+        )
 
 
 def load_state(network: nn.Module, widths: Widths, state: dict[str, Tensor]) -> None:
     """Make ``network`` (unpruned) the pruned network of ``widths`` and ``state``, in place."""
     reshape(network, widths, {k: tuple(v.shape) for k, v in state.items()})
-    network.load_state_dict(state)
+    complete = network.state_dict()  # with the versions of its modules, which files do not keep
+    complete.update(state)
+    network.load_state_dict(complete)
 
 
 def save_network(network: Network, config: NetworkConfig, folder: Path, name: str) -> None:
@@ -95,7 +130,7 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
     Raises UsageError where a file is missing, damaged or made for another architecture.
     """
     description = _read_description(folder / f"{name}.json")
-    config = NetworkConfig.model_validate(description["network"])
+    config = description.network
     # The architecture only: the weights come from the file, never from a download.
     blank = config.model_copy(update={"weights": "none", "weights_sha256": None})
     network = build(blank)
@@ -107,7 +142,7 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
             f"{path.name} in {str(folder)!r} is missing or damaged: {error}"
         ) from error
     try:
-        load_state(network, description["widths"], state)
+        load_state(network, description.widths, state)
     except RuntimeError as error:
         raise UsageError(
             f"{path.name} does not fit {name}.json: {str(error).splitlines()[-1].strip()}"
@@ -115,7 +150,7 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
     return network.to(memory_format=torch.channels_last).eval(), config
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def _read_description(path: Path) -> Description:
     try:
         description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -126,4 +161,11 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path.name} in {str(path.parent)!r} is no network of format {FORMAT}, the only known"
         )
-    return description
+    try:
+        return Description.model_validate(description)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{path.name} in {str(path.parent)!r} is damaged: {where}: {first['msg']}"
+        ) from error

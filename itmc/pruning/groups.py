@@ -46,9 +46,10 @@ class Dependencies:
             self._graph = tp.DependencyGraph().build_dependency(network, images, verbose=False)
         network.train(training)
         self._names = {module: name for name, module in network.named_modules()}
-        self.groups = tuple(
+        found = [
             self._describe(group) for group in self._graph.get_all_groups(ignored_layers=list(keep))
-        )
+        ]
+        self.groups = tuple(group for group in found if not self._is_grouped(group))
 
     def remove(self, channels: dict[str, list[int]]) -> None:
         """Remove ``channels`` (by group name) from all their layers, in place."""
@@ -56,6 +57,17 @@ class Dependencies:
             layer = self.network.get_submodule(name)
             prune = self._graph.get_pruner_of_module(layer).prune_out_channels
             self._graph.get_pruning_group(layer, prune, indices).prune(record_history=False)
+
+    def _is_grouped(self, group: Group) -> bool:
+        """Whether a convolution in groups (not depthwise) is among the members.
+
+        Such a convolution can only lose a whole group, or as much in each; it is left alone.
+        """
+        layers = (self.network.get_submodule(member.layer) for member in group.members)
+        return any(
+            isinstance(layer, nn.Conv2d) and 1 < layer.groups < layer.out_channels
+            for layer in layers
+        )
 
     def _describe(self, group: tp.dependency.Group) -> Group:
         root = group[0].dep.target.module
