@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import time
 import warnings
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_COUNTED = frozenset({"conv", "linear", "addmm", "matmul", "bmm", "baddbmm", "einsum"})
+_ATTENTION = "scaled_dot_product_attention"
+_COUNTED = frozenset({"conv", "linear", "addmm", "matmul", "bmm", "baddbmm", "einsum", _ATTENTION})
 _LATENCY_SECONDS = 0.5
 _LATENCY_REPEATS = 50
 
@@ -90,8 +92,16 @@ def _analyse(network: nn.Module, images: Tensor) -> Any:
         from fvcore.nn import FlopCountAnalysis  # its import warns of torch.jit, and takes time
 
         analysis = FlopCountAnalysis(network, images).unsupported_ops_warnings(False)
+        analysis.set_op_handle(f"aten::{_ATTENTION}", _attention_macs)
         analysis.uncalled_modules_warnings(False).total()  # traces now, in eval mode
     return analysis
+
+
+def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """The two matrix products of fused attention, which fvcore does not know."""
+    query, key, value = (list(i.type().sizes()) for i in inputs[:3])
+    # (..., L, E) times (..., E, S), and (..., L, S) times (..., S, V)
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 class _quiet:  # noqa: N801 - a context manager, used like a function

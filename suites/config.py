@@ -45,6 +45,13 @@ class SuiteConfig(Frozen):
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Hyper-parameters of methods that differ from their defaults in this suite."""
 
+    @field_validator("tasks")
+    @classmethod
+    def _some(cls, value: str | list[str]) -> str | list[str]:
+        if not value:
+            raise ValueError("at least one task is needed")
+        return value
+
     @field_validator("compression")
     @classmethod
     def _in_range(cls, values: list[float]) -> list[float]:
@@ -171,7 +178,10 @@ def explain(error: ValidationError) -> str:
         return (
             f"unknown key {'.'.join([*parents, key])!r}; allowed: {', '.join(model.model_fields)}"
         )
-    return f"{'.'.join([*parents, key])} = {first['input']!r}: {first['msg']}"
+    name, reason = ".".join([*parents, key]), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"the key {name!r} is missing"
+    return f"{name} = {first['input']!r}: {reason}"
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +189,7 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
             merged[key] = _merged(merged[key], value)
-        else:
+        elif value != {}:  # which changes nothing, and so hides no mistake in the YAML
             merged[key] = value
     return merged
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -97,10 +98,11 @@ def _check_widths(name: str, layer: nn.Module) -> None:
         expected = layer.out_features, layer.in_features
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         expected = (layer.num_features,)
-    if expected and tuple(layer.weight.shape[:2]) != expected:
+    weight = layer.weight
+    if expected and isinstance(weight, Tensor) and tuple(weight.shape[:2]) != expected:
         raise UsageError(
             f"the description gives the layer {name!r} the widths {expected}, its weights have "
-            f"{tuple(layer.weight.shape[:2])}"
+            f"{tuple(weight.shape[:2])}"
         )
 
 

@@ -112,6 +112,8 @@ def method(name: str) -> type[Method]:
 
 def selected(names: list[str]) -> list[type[Method]]:
     """Methods for a list of names and groups, each once, in the order of the groups."""
+    if not names:
+        raise UsageError(f"no method is named; allowed: {_allowed()}")
     wanted: set[str] = set()
     for name in names:
         members = {m.name for m in _METHODS.values() if m.group == name}
@@ -134,14 +136,20 @@ def knobs_of(name: str, values: Mapping[str, Any]) -> Frozen:
             raise UsageError(
                 f"{name} has no hyper-parameter {key!r}; allowed: {allowed}"
             ) from error
-        raise UsageError(f"{name}.{key} = {first['input']!r}: {first['msg']}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        where = f"{name}.{key}" if key else name
+        raise UsageError(f"{where} = {first['input']!r}: {reason}") from error
 
 
 def _unknown_method(name: str) -> str:
-    groups = sorted({m.group for m in _METHODS.values()}, key=GROUPS.index)
-    close = difflib.get_close_matches(name, [*_METHODS, *groups], n=1)
+    close = difflib.get_close_matches(name, [*_METHODS, *_groups()], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return (
-        f"unknown method {name!r}{hint}; allowed: {', '.join(methods())}, "
-        f"and the groups {', '.join(groups)}"
-    )
+    return f"unknown method {name!r}{hint}; allowed: {_allowed()}"
+
+
+def _groups() -> list[str]:
+    return sorted({m.group for m in _METHODS.values()}, key=GROUPS.index)
+
+
+def _allowed() -> str:
+    return f"{', '.join(methods())}, and the groups {', '.join(_groups())}"
