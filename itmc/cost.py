@@ -101,7 +101,7 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     """The two matrix products of fused attention, which fvcore does not know."""
     query, key, value = (list(i.type().sizes()) for i in inputs[:3])
     # (..., L, E) times (..., E, S), and (..., L, S) times (..., S, V)
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    return int(math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
 class _quiet:  # noqa: N801 - a context manager, used like a function

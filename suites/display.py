@@ -35,10 +35,12 @@ class Screen:
     def say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: Plan, places: Places) -> None:
         """The plan is about to be executed."""
         self._runs = len(plan.runs)
-        self.say(f"{self._runs} runs, {len(plan.stages)} shared stages")
+        done = sum(is_finished(places.out, run.key, run.is_run) for run in plan.runs)
+        finished = f" ({done} finished already)" if done else ""
+        self.say(f"{self._runs} runs{finished}, {len(plan.stages)} shared stages")
         if self._bar is not None:
             self._task = self._bar.add_task("", total=sum(job.flops for job in plan.jobs) or 1.0)
 

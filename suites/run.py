@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
             show_plan(made, places)
             return DONE
         _check_writable(places.out)
-        screen.begin(made)
+        screen.begin(made, places)
         outcome = run_plan(made, places, _jobs(options.jobs, places.device), screen)
     if outcome.interrupted:
         print("stopped; the same command takes up where it stopped", file=sys.stderr)

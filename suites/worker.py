@@ -152,6 +152,7 @@ def _use(places: Places) -> None:
     torch.set_num_threads(places.threads)
     threadpool_limits(places.threads)  # NumPy's and scikit-learn's, which torch's does not cover
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
     if places.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device 'cuda' was asked for, but torch sees no CUDA device")
 

@@ -28,5 +28,7 @@ def minimum_class_confusion(logits: Tensor, temperature: float = MCC_TEMPERATURE
     certainty = 1 + torch.exp(-entropy(softened.detach()))
     weights = len(logits) * certainty / certainty.sum()
     correlation = (probabilities * weights.unsqueeze(1)).T @ probabilities
-    confusion = correlation / correlation.sum(1, keepdim=True)
+    # A class that no image takes for possible, to the last bit, is confused with none.
+    total = correlation.sum(1, keepdim=True).clamp_min(torch.finfo(correlation.dtype).tiny)
+    confusion = correlation / total
     return (confusion.sum() - confusion.trace()) / logits.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def resolve(name: str) -> tuple[str, str]:
         return "torchvision", model
     if library != "torchvision" and _is_in_timm(model):
         return "timm", model
-    known = [*OWN, *classifiers, *timm.list_models(), *timm.list_pretrained()]
-    close = difflib.get_close_matches(model, known, n=3)
+    known = {*OWN, *classifiers, *timm.list_models(), *timm.list_pretrained()}
+    close = difflib.get_close_matches(model, sorted(known), n=3)
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     raise UsageError(
         f"backbone {name!r} is in neither torchvision nor timm{hint} "
@@ -171,7 +172,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = _read_tensors(path)
     except Exception as error:  # reading a damaged file can raise nearly anything
         raise UsageError(
-            f"weights file {path.name} does not load safely ({_first_line(error)}); allowed are "
+            f"weights file {path.name} does not load safely ({_reason(error)}); allowed are "
             "safetensors and torch files that hold tensors only"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -187,7 +188,16 @@ def _read_tensors(path: Path) -> Any:
             return safe.load_file(path)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols: what matters is the outcome
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    # Here torch advises to load what is not safe, in several lines with escape codes.
+    if isinstance(error, OSError | ValueError):
+        return _first_line(error)
+    return "it is damaged, or holds objects that would have to be unpickled"
 
 
 def _first_line(error: Exception) -> str:

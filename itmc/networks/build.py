@@ -88,8 +88,8 @@ def _feature_width(backbone: nn.Module, config: NetworkConfig) -> int:
     try:
         with torch.no_grad():
             features = backbone(example(config))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(
             f"backbone {config.backbone!r} does not take {config.image_size}x{config.image_size} "
             f"images ({reason}); choose another --image-size"

@@ -93,7 +93,7 @@ def _check_widths(name: str, layer: nn.Module) -> None:
     """Raise UsageError where the widths of ``layer`` are not those of its tensors."""
     expected: tuple[int, ...] = ()
     if isinstance(layer, nn.Conv2d):
-        expected = layer.out_channels, layer.in_channels // max(1, layer.groups)
+        expected = layer.out_channels, layer.in_channels // layer.groups if layer.groups else 0
     elif isinstance(layer, nn.Linear):
         expected = layer.out_features, layer.in_features
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):

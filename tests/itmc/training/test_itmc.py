@@ -1,0 +1,162 @@
+"""The alternation of TKD and ACP, and how often a step of any method goes through a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import baselines  # noqa: F401 - registers them
+import itmc.itmc  # noqa: F401
+from itmc.domains.batches import Batch
+from itmc.networks.build import Network
+from itmc.networks.spec import widths_of
+from itmc.training.adapt import Adapt
+from itmc.training.loop import train
+from itmc.training.stage import Handover, Stage
+from tests.itmc.training import tiny
+
+
+@pytest.mark.parametrize(
+    ("method", "bn", "knobs", "expected"),
+    [
+        ("itmc", "joint", {}, {"teacher": 1, "student": 1}),
+        ("itmc", "split", {}, {"teacher": 2, "student": 2}),
+        ("itmc", "joint", {"teacher_logits": "fresh"}, {"teacher": 2, "student": 1}),
+        ("itmc", "joint", {"target_kd": False}, {"teacher": 1, "student": 1}),
+        ("kd", "joint", {}, {"student": 1, "frozen": 1}),
+        ("dan", "joint", {}, {"student": 1}),
+        ("cdan", "split", {}, {"student": 2}),
+        ("source_only", "joint", {}, {"student": 1}),
+        ("dan_student", "joint", {}, {"student": 1}),
+    ],
+)
+def test_forward_passes_of_a_step(
+    method: str, bn: str, knobs: dict[str, Any], expected: dict[str, int]
+) -> None:
+    task = tiny.context(bn=bn)
+    stage = tiny.stage_of(tiny.recipe(method, **knobs), task)
+    counts = dict.fromkeys(tiny.learners(stage), 0)
+    for role, network in tiny.learners(stage).items():
+
+        def count(*_: Any, role: str = role) -> None:
+            counts[role] += 1
+
+        network.register_forward_hook(count)
+    tiny.one_step(stage, task.batches.at(0), progress=0.5)
+    assert counts == expected
+
+
+@pytest.mark.parametrize("method", ["itmc", "kd", "cdan", "dan_student"])
+def test_each_step_is_in_train_mode_though_evaluation_was_not(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = tiny.stage_of(tiny.recipe(method), tiny.context(epochs=2))
+    modes: list[bool] = []
+    original = type(stage).losses
+
+    def losses(self: Stage, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        trained = [m for one in self.learners.values() for m in one.modules()]
+        modes.append(all(part.training for module in trained for part in module.modules()))
+        frozen = tiny.learners(self).get("frozen")
+        modes.append(frozen is None or not any(part.training for part in frozen.modules()))
+        return original(self, batch, progress)
+
+    def evaluate(network: Network) -> dict[str, Any]:
+        network.eval()  # and never back: the loop must not rely on it
+        return {}
+
+    monkeypatch.setattr(type(stage), "losses", losses)
+    train(stage, tmp_path, evaluate, lambda done, epochs: None)
+    assert modes == [True] * 2 * 2 * 3  # of 2 epochs of 3 steps
+
+
+def test_kds_teacher_stays_as_it_was_to_the_bit(tmp_path: Path) -> None:
+    stage = tiny.stage_of(tiny.recipe("kd"), tiny.context())
+    teacher = tiny.learners(stage)["frozen"]
+    before = tiny.snapshot(teacher)
+    tiny.run(stage, tmp_path)
+    assert tiny.same(before, teacher.state_dict())
+
+
+def test_itmcs_teacher_lives_and_only_the_student_is_pruned(tmp_path: Path) -> None:
+    task = tiny.context()
+    stage = tiny.stage_of(tiny.recipe("itmc", compression=0.75), task)
+    teacher, student = (stage.learners[role].network for role in ("teacher", "student"))
+    unpruned, before = widths_of(teacher), tiny.snapshot(teacher)
+    tiny.run(stage, tmp_path)
+    assert widths_of(teacher) == unpruned
+    assert widths_of(student) != unpruned
+    assert not torch.equal(before["head.weight"], teacher.state_dict()["head.weight"])
+
+
+def test_a_teacher_of_rate_0_keeps_its_weights() -> None:
+    task = tiny.context()
+    stage = tiny.stage_of(tiny.recipe("itmc", teacher_rate=0.0), task)
+    before = [p.detach().clone() for p in stage.learners["teacher"].network.parameters()]
+    tiny.one_step(stage, task.batches.at(0), progress=0.5)
+    after = stage.learners["teacher"].network.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_teacher_goes_on_where_its_lead_ended() -> None:
+    """Its discrepancy has the weight of its own position in the schedule, not of the student's."""
+    task = tiny.context()
+    batch = task.batches.at(0)
+    by_lead = {
+        lead: tiny.stage_of(tiny.recipe("itmc", teacher_lead=lead), task).losses(batch, 0.0)
+        for lead in (0.0, 0.1)
+    }
+    assert by_lead[0.0]["teacher_discrepancy"] == 0
+    assert by_lead[0.1]["teacher_discrepancy"] > 0
+    assert by_lead[0.1]["student_discrepancy"] == 0
+
+
+@pytest.mark.parametrize(("lead", "epochs"), [(0.0, None), (0.5, 4), (1.0, 8)])
+def test_teacher_lead_is_a_stage_before(lead: float, epochs: int | None) -> None:
+    task = tiny.context(epochs=8)
+    start = Adapt.node(None, pretraining=True)
+    node = tiny.recipe("itmc", teacher_lead=lead)
+    assert node.inputs["teacher"] is node.inputs["student"]
+    teacher = node.inputs["teacher"]
+    if epochs is None:
+        assert teacher == start
+    else:
+        assert teacher.inputs == {"network": start}
+        assert teacher.stage.length(teacher.knobs, task.training) == epochs
+    assert tiny.stage_of(node, task).epochs == 8  # the student's own schedule is a whole one
+
+
+def test_a_fully_led_teacher_is_the_stage_that_dan_and_kd_share() -> None:
+    teacher = tiny.recipe("itmc", teacher_lead=1.0).inputs["teacher"]
+    assert teacher.identity({}) == tiny.recipe("dan").identity({})
+    assert teacher.identity({}) == tiny.recipe("kd").inputs["teacher"].identity({})
+
+
+@pytest.mark.parametrize("start", ["handover", "initial"])
+def test_the_student_starts_as_a_copy_of(start: str) -> None:
+    node = tiny.recipe("itmc", student_start=start, teacher_lead=0.5)
+    assert (node.inputs["student"] == node.inputs["teacher"]) == (start == "handover")
+    task = tiny.context()
+    networks = {"teacher": task.fresh_network(), "student": tiny.context(1).fresh_network()}
+    inputs = {role: Handover(network, {}) for role, network in networks.items()}
+    stage = node.stage(node.knobs, task, inputs)
+    assert tiny.same(stage.student.state_dict(), networks["student"].state_dict())
+    storage = {p.data_ptr() for p in stage.learners["teacher"].network.parameters()}
+    assert storage.isdisjoint(p.data_ptr() for p in stage.student.parameters())
+
+
+def test_from_pretrained_weights_an_initial_student_has_them() -> None:
+    """Without a shared pretraining the initial weights are those that the network is built with."""
+    from itmc.training.method import knobs_of, method
+
+    knobs = knobs_of("itmc", {"student_start": "initial"})
+    node = method("itmc").recipe(knobs, 0.5, None)
+    assert set(node.inputs) == {"teacher"}
+    task = tiny.context()
+    adapted = tiny.context(1).fresh_network()
+    stage = node.stage(node.knobs, task, {"teacher": Handover(adapted, {})})
+    assert tiny.same(stage.student.state_dict(), task.fresh_network().state_dict())
+    assert tiny.same(stage.learners["teacher"].network.state_dict(), adapted.state_dict())
