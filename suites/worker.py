@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -149,12 +150,29 @@ def _open(run: RunConfig, places: Places) -> tuple[Context, Evaluator]:
 
 
 def _use(places: Places) -> None:
+    _keep_freed_memory()
     torch.set_num_threads(places.threads)
     threadpool_limits(places.threads)  # NumPy's and scikit-learn's, which torch's does not cover
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    # A debugging aid of that mode, which costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if places.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device 'cuda' was asked for, but torch sees no CUDA device")
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library reuse large blocks instead of returning them to the system.
+
+    A training step frees what the next one needs; fetched anew from the system, page by page,
+    that costs a tenth (digits) to a fifth (MobileNetV2) of a step on the CPU.
+    """
+    if sys.platform != "linux":
+        return
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # glibc; musl has none
+        library.mallopt(mmap_threshold, 1 << 30)
+        library.mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def _locked(folder: Path, say: Say) -> FileLock:

@@ -6,22 +6,22 @@ from torch import Tensor, nn
 
 
 class DigitsConvNet(nn.Module):
-    """Four 3x3 convolutions with BatchNorm, 16 to 128 channels, for 32x32 images.
+    """Four 3x3 convolutions with BatchNorm, 16 to 64 channels, for 32x32 images.
 
-    Input: ``(N, 3, H, W)``; output: pooled features ``(N, 128)``.
+    Input: ``(N, 3, H, W)``; output: pooled features ``(N, 64)``.
     """
 
-    num_features = 128
+    num_features = 64
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
             *_conv(3, 16, stride=2),
+            *_conv(16, 16),
+            nn.MaxPool2d(2),
             *_conv(16, 32),
             nn.MaxPool2d(2),
-            *_conv(32, 64),
-            nn.MaxPool2d(2),
-            *_conv(64, self.num_features),
+            *_conv(32, self.num_features),
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 

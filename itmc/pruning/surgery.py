@@ -132,9 +132,16 @@ def prune_to(
     """
     model = MacModel(network, images, dependencies.groups)
     removed = select(dependencies.groups, scores, model, target, TOLERANCE / 2 * reference, limits)
-    dependencies.remove(removed)
-    network.to(memory_format=torch.channels_last)
-    reached = count_macs(network, images)
+    try:
+        dependencies.remove(removed)
+        network.to(memory_format=torch.channels_last)
+        reached = count_macs(network, images)
+    except (RuntimeError, ValueError, AssertionError, ZeroDivisionError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"torch-pruning cannot cut channels out of this backbone ({reason}); choose another "
+            "--backbone, or uncompressed references only"
+        ) from error
     if abs(reached - model.total) > 1e-3 * reference:
         raise RuntimeError(
             f"the model of MACs ({model.total:.0f}) and fvcore ({reached}) disagree after surgery"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """The folder's checkpoint; ``None`` where there is none, or none that can be used."""
     try:
         content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+    except Exception:  # none there, or damaged: reading that can raise nearly anything
         return None
     usable = isinstance(content, dict) and content.get("format") == FORMAT
     return content if usable else None

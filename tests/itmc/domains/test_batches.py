@@ -64,6 +64,21 @@ def test_a_batch_depends_on_seed_and_step_only(augment: str) -> None:
     assert not same(expected[2], expected[3])
 
 
+def test_augmentation_differs_between_seeds_sides_and_steps() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    data = DATA.model_copy(update={"augment": "resized_crop", "image_size": 32})
+    source, target = Labelled(image, np.zeros(1), np.arange(1)), Unlabelled(image)
+    seeds = [Batches(source, target, data, 2, seed, torch.device("cpu")) for seed in (0, 1)]
+    crops = [
+        crop
+        for batches in seeds
+        for step in (0, 1)
+        for side in (batches.at(step).source, batches.at(step).target)
+        for crop in side
+    ]
+    assert len({crop.numpy().tobytes() for crop in crops}) == len(crops) == 16
+
+
 def test_labels_go_with_their_images() -> None:
     found = batches()
     for step in range(10):

@@ -125,7 +125,7 @@ def cross_entropies(rows: Array, labels: Array) -> list[float]:
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> Array:
-    return np.random.default_rng(seed).normal(size=(count, 3)) + [shift, 0, 0]
+    return np.random.default_rng(seed).normal((shift, 0, 0), size=(count, 3))
 
 
 def test_dev_of_equal_domains_is_the_plain_mean_risk() -> None:

@@ -142,6 +142,14 @@ def test_bfloat16_outputs_are_compared_in_float32(name: str) -> None:
     assert loss.item() == pytest.approx(term.double()(*raised, 1.0).item(), rel=1e-4)
 
 
+def test_jan_softens_bfloat16_logits_in_float32() -> None:
+    features = torch.zeros(4, 6)  # so that only predictions tell the domains apart
+    logits = [outputs(4, seed, torch.bfloat16).logits for seed in (0, 1)]
+    found = create("jan")(*(Outputs(features, rows) for rows in logits), 1.0)
+    exact = create("jan")(*(Outputs(features.double(), rows.double()) for rows in logits), 1.0)
+    assert found.item() == pytest.approx(exact.item(), rel=1e-5)
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'coral'.*dan, jan, mcc, dann, cdan, cdan_e"):
         discrepancy.create("coral", 6, 3, 8)

@@ -140,7 +140,8 @@ def test_the_student_starts_as_a_copy_of(start: str) -> None:
     node = tiny.recipe("itmc", student_start=start, teacher_lead=0.5)
     assert (node.inputs["student"] == node.inputs["teacher"]) == (start == "handover")
     task = tiny.context()
-    networks = {"teacher": task.fresh_network(), "student": tiny.context(1).fresh_network()}
+    adapted, initial = task.fresh_network(), tiny.context(1).fresh_network()
+    networks = {"teacher": adapted, "student": adapted if start == "handover" else initial}
     inputs = {role: Handover(network, {}) for role, network in networks.items()}
     stage = node.stage(node.knobs, task, inputs)
     assert tiny.same(stage.student.state_dict(), networks["student"].state_dict())

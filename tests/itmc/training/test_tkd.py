@@ -152,9 +152,9 @@ def kd(student: Array, teacher: Array, tau: float) -> float:
 
 
 def mk_mmd(source: Array, target: Array) -> float:
-    """Five Gaussian kernels around the mean squared distance of the joint batch."""
+    """The sum of five Gaussian kernels around the mean squared distance of the joint batch."""
     joint, n = np.concatenate([source, target]), len(source)
     distance = ((joint[:, None] - joint[None]) ** 2).sum(2)
     mean = distance.sum() / (len(joint) * (len(joint) - 1))
-    kernel = np.mean([np.exp(-distance / (mean * f)) for f in (0.25, 0.5, 1, 2, 4)], axis=0)
+    kernel = np.sum([np.exp(-distance / (mean * f)) for f in (0.25, 0.5, 1, 2, 4)], axis=0)
     return float(kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean())

@@ -1,0 +1,217 @@
+"""A run that is stopped anywhere and taken up again ends with the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from itmc.domains.augment import DataConfig
+from itmc.domains.batches import Batch, Batches
+from itmc.domains.catalog import DatasetSpec
+from itmc.domains.store import Domain, prepare
+from itmc.networks.build import NetworkConfig
+from itmc.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from itmc.training.config import TrainingConfig
+from suites import worker
+from suites.config import Places, RunConfig
+from suites.plan import plan
+
+EPOCHS = 5
+METHODS = ("itmc", "dan_student", "kd")
+Report = Callable[[int, int], None]
+
+
+class Interrupted(BaseException):
+    """Like KeyboardInterrupt: nothing on the way may swallow it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_images() -> Iterator[None]:
+    """The first images of each domain, so that evaluating takes no time."""
+
+    def few(spec: DatasetSpec, name: str, *where: Any) -> Domain:
+        whole = prepare(spec, name, *where)
+        return Domain(name, np.array(whole.images[:200]), whole.labels[:200], digest=name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "prepare", few)
+        yield
+
+
+def config(method: str) -> RunConfig:
+    """A run with pruning events after each of the first epochs."""
+    from itmc.training.method import knobs_of
+
+    return RunConfig(
+        suite="tiny", protocol="strict", dataset="digits",
+        digests={"hand": "hand", "print": "print"}, images={"hand": 200, "print": 200},
+        source="hand", target="print", task_index=0, method=method,
+        knobs=knobs_of(method, {}).model_dump(mode="json"), compression=0.75, seed=0,
+        network=NetworkConfig(bottleneck=16, classes=10, image_size=16),
+        data=DataConfig(image_size=16, augment="shift", flip=True, test_crop=1.0),
+        training=TrainingConfig(
+            epochs=EPOCHS, pretrain_epochs=1, steps_per_epoch=4, batch_size=16, lr=0.05,
+            new_layer_lr=1.0,
+        ),
+    )  # fmt: skip
+
+
+def places(out: Path, store: Path) -> Places:
+    return Places(out=out, store=store, threads=1)
+
+
+def silent(*_: object) -> None:
+    """No report."""
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    """An out folder with the shared stages of all methods, and no run."""
+    out = tmp_path_factory.mktemp("stages")
+    for job in plan([config(method) for method in METHODS]).stages:
+        worker.execute(job.run, job.key, places(out, store), silent, silent)
+    return out
+
+
+@pytest.fixture
+def out(stages: Path, tmp_path: Path) -> Path:
+    shutil.copytree(stages, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    stages: Path, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of a method's run that nothing stopped."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    shutil.copytree(stages, out)
+
+    def folder(method: str) -> Path:
+        run = config(method)
+        worker.execute(run, run.key, places(out, store), silent, silent)
+        return out / run.key
+
+    return folder
+
+
+def stopping_after(epochs: set[int]) -> Report:
+    """Raises once at the end of each of ``epochs``, when their checkpoint has been written."""
+
+    def report(done: int, _: int) -> None:
+        if done in epochs:
+            epochs.remove(done)
+            raise Interrupted
+
+    return report
+
+
+def execute_until_finished(run: RunConfig, where: Places, report: Report) -> int:
+    """How often the run had to be taken up again."""
+    for attempt in range(10):
+        try:
+            worker.execute(run, run.key, where, report, silent)
+        except Interrupted:
+            continue
+        return attempt
+    raise AssertionError("it never finishes")
+
+
+def assert_same_result(first: Path, second: Path) -> None:
+    for name in ("student.safetensors", "student.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    one, other = (
+        [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+        for folder in (first, second)
+    )
+    for entry in (*one, *other):
+        del entry["seconds"]
+    assert one == other and len(one) == EPOCHS
+    chosen = [json.loads((f / "record.json").read_text())["accuracy"] for f in (first, second)]
+    assert chosen[0] == chosen[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_after_every_epoch_it_ends_the_same(
+    method: str, uninterrupted: Callable[[str], Path], out: Path, store: Path
+) -> None:
+    run = config(method)
+    report = stopping_after(set(range(1, EPOCHS + 1)))
+    assert execute_until_finished(run, places(out, store), report) == EPOCHS
+    assert_same_result(uninterrupted(method), out / run.key)
+
+
+def test_itmc_prunes_in_several_of_those_epochs(uninterrupted: Callable[[str], Path]) -> None:
+    """Else the test above would not show that a pruned network is taken up."""
+    lines = (uninterrupted("itmc") / "progress.jsonl").read_text().splitlines()
+    macs = [json.loads(line)["macs"] for line in lines]
+    assert macs[0] > macs[1] > macs[2] == macs[-1]
+
+
+@pytest.mark.parametrize("step", [0, 6])
+def test_stopped_within_an_epoch_it_ends_the_same(
+    step: int,
+    uninterrupted: Callable[[str], Path],
+    out: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = config("itmc")
+    original, stopped = Batches.at, []
+
+    def at(self: Batches, number: int) -> Batch:
+        if number == step and not stopped:
+            stopped.append(step)
+            raise Interrupted
+        return original(self, number)
+
+    monkeypatch.setattr(Batches, "at", at)
+    assert execute_until_finished(run, places(out, store), silent) == 1
+    assert_same_result(uninterrupted("itmc"), out / run.key)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(
+    left: float, uninterrupted: Callable[[str], Path], out: Path, store: Path
+) -> None:
+    run = config("dan_student")
+    with pytest.raises(Interrupted):
+        worker.execute(run, run.key, places(out, store), stopping_after({2}), silent)
+    checkpoint = out / run.key / CHECKPOINT
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(left * len(content))])
+    reports: list[int] = []
+    worker.execute(run, run.key, places(out, store), lambda done, _: reports.append(done), silent)
+    assert reports[0] == 0  # from the start
+    assert_same_result(uninterrupted("dan_student"), out / run.key)
+
+
+def test_a_finished_run_is_not_touched(uninterrupted: Callable[[str], Path], store: Path) -> None:
+    folder = uninterrupted("dan_student")
+    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
+    run = config("dan_student")
+    worker.execute(run, run.key, places(folder.parent, store), silent, silent)
+    assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before
+    assert CHECKPOINT not in before
+
+
+def test_what_is_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, {"stage": {}, "history": []})
+    file = tmp_path / CHECKPOINT
+    good = file.read_bytes()
+    assert load_checkpoint(tmp_path) is not None
+    random = np.random.default_rng(0)
+    bent = good.replace(b"format", b"\xff\xfe\xfdmat")
+    for content in (b"", b"x", b"checkpoint", good[:7], good[:-1], random.bytes(500), bent):
+        file.write_bytes(content)
+        assert load_checkpoint(tmp_path) is None
+    torch.save({"format": 0}, file)
+    assert load_checkpoint(tmp_path) is None
