@@ -17,7 +17,7 @@ from itmc.training.method import Method, Node, register
 class PruneThenAdapt(Method):
     """One-shot pruning by the source loss, fine-tuning on the source, then UDA of what is left.
 
-    Both steps together have the epochs that every method has.
+    Both steps together have the epochs that every method has, each with a schedule of its own.
     """
 
     name = "prune_then_adapt"
@@ -30,14 +30,17 @@ class PruneThenAdapt(Method):
         weight: float = Field(1.0, ge=0)
         """Factor on the discrepancy."""
         criterion: CriterionName = "taylor"
-        recovery: float = Field(0.25, ge=0, lt=1)
+        recovery: float = Field(0.25, ge=0, le=0.5)
         """Share of the epochs that fine-tunes on the source before adapting."""
 
     @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
         shape = knobs.model_dump(exclude={"discrepancy", "weight", "recovery"})
         pruned = Adapt.node(
-            start, until=knobs.recovery, shrink=Shrink(compression=compression, **shape)
+            start,
+            until=knobs.recovery,
+            horizon=knobs.recovery,
+            shrink=Shrink(compression=compression, **shape),
         )
         return Adapt.node(
             pruned, discrepancy=knobs.discrepancy, weight=knobs.weight, since=knobs.recovery

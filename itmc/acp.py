@@ -43,6 +43,17 @@ class ACPConfig(PruningConfig):
         return self
 
 
+def event_window(config: ACPConfig, epochs: int) -> tuple[int, int]:
+    """e0 and e1, in epochs."""
+    last = max(1, round(config.prune_until * epochs))
+    return min(last, round(config.prune_from * epochs)), last
+
+
+def share_by(config: ACPConfig, compression: float, epochs: int, done: int) -> float:
+    """Share of MACs that is due to have been removed when ``done`` of ``epochs`` are over."""
+    return share(config.schedule, done, *event_window(config, epochs), compression)
+
+
 class ACP:
     """Watches the student's gradients during an epoch, prunes it at the end."""
 
@@ -50,9 +61,8 @@ class ACP:
         self, config: ACPConfig, compression: float, context: Context, student: Network
     ) -> None:
         self._config, self._compression, self._context = config, compression, context
-        epochs = context.training.epochs
-        self._last = max(1, round(config.prune_until * epochs))
-        self._first = min(self._last, round(config.prune_from * epochs))
+        _, self._last = event_window(config, context.training.epochs)
+        self._final_macs = (1 - compression) * context.unpruned_macs
         self._average: Scores = {}
         self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
@@ -64,7 +74,8 @@ class ACP:
 
     def observe(self, student: Network, loss: Tensor) -> None:
         """Accumulate importance over the epoch, from the gradients of ``loss`` (L_TKD)."""
-        self._criterion.observe(student, self._dependencies.groups)
+        if self._macs > self._final_macs:  # else there is nothing more to prune
+            self._criterion.observe(student, self._dependencies.groups)
         self._loss_sum = self._loss_sum + loss.detach()
         self._steps += 1
 
@@ -82,6 +93,7 @@ class ACP:
                 removed = prune_to(
                     student.network, self._dependencies, self._average,
                     self._context.example, target, reference, self._limits,
+                    is_final=asked == self._compression,
                 )  # fmt: skip
             self._average = _without(self._average, removed)
             recalibrate(student.network, training_images(self._context, self._config.bn_batches))
@@ -99,7 +111,9 @@ class ACP:
 
     def load_state(self, state: dict[str, Any], student: Network) -> None:
         """Restore ``state`` for ``student``, which has its saved shape already."""
-        self._average, self._level = dict(state["average"]), state["level"]
+        device = self._context.device
+        self._average = {name: scores.to(device) for name, scores in state["average"].items()}
+        self._level = state["level"]
         self._look_at(student)
 
     def _look_at(self, student: Network) -> None:
@@ -120,7 +134,7 @@ class ACP:
         next event that takes place; the last one always does, and meets the budget.
         """
         config = self._config
-        due = share(config.schedule, done, self._first, self._last, self._compression)
+        due = share_by(config, self._compression, self._context.training.epochs, done)
         if config.schedule != "adaptive" or done >= self._last or self._level is None:
             return due
         return due if loss <= (1 + config.tolerance) * self._level else 0.0

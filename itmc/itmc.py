@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from itmc.acp import ACP, ACPConfig
+from itmc.acp import ACP, ACPConfig, share_by
 from itmc.domains.batches import Batch
 from itmc.tkd import TKD, TKDConfig
 from itmc.training.adapt import Adapt, learner
@@ -60,7 +60,12 @@ class Alternate(Stage):
 
     @classmethod
     def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
-        return training.epochs * (before + cls.kept(knobs, before))
+        teacher = before * (4 / 3 if knobs.teacher_logits == "fresh" else 1)
+        student = [
+            1 - share_by(knobs, knobs.compression, training.epochs, epoch)
+            for epoch in range(training.epochs)
+        ]
+        return training.epochs * teacher + sum(student)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One step of TKD: L_T for the teacher and L_TKD for the student."""
@@ -133,6 +138,7 @@ class ITMC(Method):
                 discrepancy=knobs.discrepancy,
                 weight=knobs.weight,
                 until=knobs.teacher_lead,
+                ramp=knobs.ramp,
             )
         student = teacher if knobs.student_start == "handover" else start
         roles = {"teacher": teacher, "student": student}

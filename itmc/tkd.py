@@ -28,7 +28,8 @@ class TKDConfig(Frozen):
     temperature: float = Field(4.0, gt=0)
     """tau of the softened predictions (reconstruction)."""
     beta_first: float = Field(0.5, ge=0, le=1)
-    """b0: the teacher's share in the student's loss at the start (reconstruction)."""
+    """b0: the teacher's share in the student's loss at the start (reconstruction: from 0.1, with
+    which the student is long left to itself, a pilot ended lower)."""
     beta_last: float = Field(0.9, ge=0, le=1)
     """b1: and at the end."""
     target_kd: bool = True
@@ -60,7 +61,8 @@ class TKD:
         source, target = both_domains(teacher.network, batch, self._training)
         losses = {"teacher_ce": F.cross_entropy(source.logits, batch.labels)}
         if teacher.discrepancy is not None:
-            losses["teacher_discrepancy"] = self._discrepancy(teacher, source, target, progress)
+            strength = self._strength(progress)
+            losses["teacher_discrepancy"] = teacher.discrepancy(source, target, strength)
         if self._config.teacher_logits == "fresh":
             source, target = _fresh(teacher.network, batch, self._training)
         return losses, source, target
@@ -86,17 +88,14 @@ class TKD:
         if self._config.target_kd:
             losses["student_kd_target"] = beta * kd(target.logits, guide_target.logits, tau)
         if student.discrepancy is not None:
-            term = self._discrepancy(student, source, target, progress)
-            losses["student_discrepancy"] = (1 - beta) * term
+            strength = (1 - beta) * self._strength(progress)
+            losses["student_discrepancy"] = student.discrepancy(source, target, strength)
         return losses
 
-    def _discrepancy(
-        self, learner: Learner, source: Outputs, target: Outputs, progress: float
-    ) -> Tensor:
-        assert learner.discrepancy is not None
+    def _strength(self, progress: float) -> float:
+        """gamma, times the factor on D."""
         gamma = self._training.gamma(progress) if self._config.ramp else 1.0
-        term: Tensor = learner.discrepancy(source, target, gamma)
-        return self._config.weight * term
+        return self._config.weight * gamma
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -90,10 +91,10 @@ class RunConfig(Frozen):
     data: DataConfig
     training: TrainingConfig
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Name of the run's directory: the hash of this configuration."""
-        return digest(self.model_dump(mode="json"))[:16]
+        """Name of the run's directory: the hash of configuration and code versions."""
+        return digest([self.model_dump(mode="json"), self.stage_key(self.recipe())])[:16]
 
     @property
     def task(self) -> str:
@@ -126,7 +127,8 @@ class RunConfig(Frozen):
 
 
 class Places(Frozen):
-    """Where things are on this machine; none of it changes a result."""
+    """Where things are on this machine. None of it changes a result beyond rounding: another
+    device, or another number of threads, sums in another order."""
 
     out: Path
     store: Path

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from suites.config import Places
+from suites.execute import outstanding
 from suites.plan import Job, Plan
 from suites.worker import RECORD, is_finished
 
@@ -82,21 +83,22 @@ def display() -> Iterator[Screen]:
         return
     columns = (TaskProgressColumn(), BarColumn(None), TimeElapsedColumn(), TextColumn("ETA"),
                TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console) as bar:
+    # The rate over the whole grid: epochs may be minutes apart, and jobs differ.
+    with Progress(*columns, console=console, speed_estimate_period=float("inf")) as bar:
         yield Screen(console, bar)
 
 
 def show_plan(plan: Plan, places: Places) -> None:
     """Print what would be run: the runs, the stages they share and their estimated FLOPs."""
+    to_do = outstanding(plan, places)
     for title, jobs in (("shared stages", plan.stages), ("runs", plan.runs)):
         print(f"{len(jobs)} {title}:")
         for job in jobs:
-            state = ", finished" if is_finished(places.out, job.key, job.is_run) else ""
+            state = "" if job.key in to_do else ", finished"
             users = "" if job.is_run else f", for {plan.users(job)} runs"
             print(f"  {job.key} {job.title}: {_engineering(job.flops)}FLOPs{users}{state}")
-    left = [j for j in plan.jobs if not is_finished(places.out, j.key, j.is_run)]
-    total = sum(job.flops for job in left)
-    print(f"to do: {len(left)} of {len(plan.jobs)} jobs, {_engineering(total)}FLOPs of training")
+    total = sum(job.flops for job in to_do.values())
+    print(f"to do: {len(to_do)} of {len(plan.jobs)} jobs, {_engineering(total)}FLOPs of training")
 
 
 def _verdict(job: Job, places: Places) -> str:

@@ -13,15 +13,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
 from suites.config import Places
 from suites.plan import Job, Plan
-from suites.worker import FAILURE, child, is_finished, record_failure, stage_folder
-
-LOG = "log.txt"
+from suites.worker import FAILURE, child, is_finished, job_folder, record_failure
 
 
 class Display(Protocol):
@@ -77,25 +76,36 @@ def run_plan(plan: Plan, places: Places, jobs: int, display: Display) -> Outcome
     return outcome
 
 
+def outstanding(plan: Plan, places: Places) -> dict[str, Job]:
+    """The jobs to do, by key: unfinished runs, and the unfinished stages that they need."""
+    waiting: dict[str, Job] = {}
+    needed: set[str] = set()
+    for job in reversed(plan.jobs):  # what needs a stage comes after it
+        wanted = job.is_run or job.key in needed
+        if wanted and not is_finished(places.out, job.key, job.is_run):
+            waiting[job.key] = job
+            needed.update(job.needs)
+    return dict(reversed(waiting.items()))
+
+
 class _Executor:
     def __init__(
         self, plan: Plan, places: Places, jobs: int, display: Display, outcome: Outcome
     ) -> None:
         self._places, self._limit, self._display = places, jobs, display
         self._outcome = outcome
-        self._waiting = {job.key: job for job in plan.jobs}
+        self._waiting = outstanding(plan, places)
         self._done: set[str] = set()
+        for job in plan.jobs:
+            if job.key not in self._waiting:
+                self._done.add(job.key)
+                display.already_finished(job)
         self._broken: dict[str, str] = {}
         self._workers: list[_Worker] = []
-        # The first use starts the server; later calls are without effect.
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["suites.worker"])
 
     def work(self) -> None:
-        for job in list(self._waiting.values()):
-            if is_finished(self._places.out, job.key, job.is_run):
-                self._done.add(self._waiting.pop(job.key).key)
-                self._display.already_finished(job)
         while self._waiting or self._workers:
             self._drop_hopeless()
             for job in self._ready():
@@ -118,13 +128,13 @@ class _Executor:
                 yield self._waiting.pop(job.key)
 
     def _start(self, job: Job) -> None:
+        _start_server()
         receiver, sender = self._processes.Pipe(duplex=False)
-        folder = self._folder(job)
         process = self._processes.Process(
             target=_child,
             args=(
                 job.run.model_dump_json(), self._places.model_dump_json(), job.key,
-                str(folder / LOG), sender,
+                job.title, sender,
             ),
             daemon=True,
         )  # fmt: skip
@@ -178,8 +188,19 @@ class _Executor:
                 self._fail(job, record_failure(folder, job.title, f"needs a failed {cause}"))
 
     def _folder(self, job: Job) -> Path:
-        out = self._places.out
-        return out / job.key if job.is_run else stage_folder(out, job.key)
+        return job_folder(self._places.out, job.key, job.is_run)
+
+
+def _start_server() -> None:
+    """Start the server that forks the workers, unless it runs: deaf to Ctrl-C from the beginning.
+
+    It ignores Ctrl-C by itself, but only once it has imported what the workers need.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what it starts with, it inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _death(code: int | None) -> str:
@@ -190,11 +211,11 @@ def _death(code: int | None) -> str:
     return f"the process ended with exit code {code} and no message"
 
 
-def _child(run: str, places: str, key: str, log: str, connection: Connection) -> None:
+def _child(run: str, places: str, key: str, title: str, connection: Connection) -> None:
     """``worker.child`` in a process that ignores Ctrl-C (its parent decides) and dies with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    child(run, places, key, log, connection)
+    child(run, places, key, title, connection)
 
 
 def _die_with_parent() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from itmc.cost import count_macs
 from itmc.domains.catalog import dataset
 from itmc.domains.store import Domain, prepare
+from itmc.errors import UsageError
 from itmc.networks.build import NetworkConfig, build, example
 from itmc.training.method import Method, Node, knobs_of, method
 from suites.config import Places, RunConfig, SuiteConfig
@@ -125,8 +126,8 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
     jobs: dict[str, Job] = {}
     for run in runs:
         if run.network not in unpruned:
-            blank = run.network.model_copy(update={"weights": "none", "weights_sha256": None})
-            unpruned[run.network] = count_macs(build(blank), example(blank))
+            blank = build(run.network.unpretrained())
+            unpruned[run.network] = count_macs(blank, example(run.network))
         epoch_flops = (
             FLOPS_PER_MAC * PASSES_PER_STEP * unpruned[run.network] * images_per_epoch(run)
         )
@@ -152,8 +153,11 @@ def images_per_epoch(run: RunConfig) -> int:
 
 def file_digest(path: Path) -> str:
     """Sha256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"weights file {str(path)!r} cannot be read: {error.strerror}") from error
 
 
 def _stage_job(run: RunConfig, node: Node, key: str, flops: float) -> Job:
@@ -169,7 +173,7 @@ def _network(suite: SuiteConfig, classes: int, places: Places) -> NetworkConfig:
     file = places.weights_file
     network = NetworkConfig(
         backbone=suite.network.backbone,
-        weights=suite.network.weights,
+        weights=suite.network.weights if file is None else file.name,
         weights_sha256=None if file is None else file_digest(file),
         bottleneck=suite.network.bottleneck,
         classes=classes,

@@ -92,7 +92,7 @@ def _effort(
     passes = sum(node.passes(run.training) for node in nodes)
     seconds = phases["train"] + phases["data"]
     return {
-        "images": images * sum(node.stage.length(node.knobs, run.training) for node in nodes),
+        "images": images // 2 * sum(node.domain_epochs(run.training) for node in nodes),
         "training_macs": round(PASSES_PER_STEP * unpruned_macs * images * passes),
         "images_per_second": images * epochs / seconds if seconds else None,
         "seconds": phases,

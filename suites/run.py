@@ -9,14 +9,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import yaml
 
 from itmc.errors import UsageError
-from itmc.training.method import GROUPS, Method, method, methods, selected
+
+if TYPE_CHECKING:
+    from itmc.training.method import Method
+    from suites.config import Places, SuiteConfig
+
+# What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+STOPPED = "stopped; the same command takes up where it stopped"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"suites.run: {error}", file=sys.stderr)
         return WRONG_USAGE
     except KeyboardInterrupt:
-        print("suites.run: stopped before anything was run", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return INTERRUPTED
 
 
 def _run(options: argparse.Namespace) -> int:
+    from itmc.training.method import selected
     from suites.config import load_suite
     from suites.display import display, show_plan
     from suites.execute import run_plan
@@ -40,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     suite = load_suite(options.suite, _changes(options))
     chosen = selected(_words(options.methods))
     _refuse_unused(options.set, chosen)
-    places = _places(options, suite.name)
+    places = _places(options, suite)
     with display() as screen:
         made = plan(grid(suite, chosen, places, screen.say))
         if options.dry_run:
@@ -50,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         screen.begin(made, places)
         outcome = run_plan(made, places, _jobs(options.jobs, places.device), screen)
     if outcome.interrupted:
-        print("stopped; the same command takes up where it stopped", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return INTERRUPTED
     _show_results(places.out)
     for title, reason in outcome.failures.items():
@@ -76,6 +83,8 @@ def _show_results(out: Path) -> None:
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line changes, in the layout of a suite's YAML."""
+    from itmc.training.method import method
+
     changes: dict[str, Any] = {"network": {}, "data": {}, "training": {}, "methods": {}}
     if options.tasks is not None:
         changes["tasks"] = "all" if options.tasks == "all" else _words(options.tasks)
@@ -90,8 +99,7 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     if options.backbone is not None:
         changes["network"]["backbone"] = options.backbone
     if options.weights is not None:
-        file = _weights_file(options.weights)
-        changes["network"]["weights"] = options.weights if file is None else file.name
+        changes["network"]["weights"] = options.weights
     elif options.backbone is not None and _suite_is_pretrained(options.suite):
         raise UsageError(
             f"--backbone {options.backbone} needs --weights too (a tag, a file or none): the "
@@ -135,7 +143,7 @@ def _refuse_unused(assignments: Sequence[str], chosen: Sequence[type[Method]]) -
             )
 
 
-def _places(options: argparse.Namespace, suite: str) -> Any:
+def _places(options: argparse.Namespace, suite: SuiteConfig) -> Places:
     import torch
 
     from itmc.domains.store import default_store
@@ -147,23 +155,23 @@ def _places(options: argparse.Namespace, suite: str) -> Any:
     device: Literal["cpu", "cuda"] = "cuda" if has_cuda and options.device != "cpu" else "cpu"
     jobs = _jobs(options.jobs, device)
     return Places(
-        out=(options.out or Path("runs") / suite).resolve(),
+        out=(options.out or Path("runs") / suite.name).resolve(),
         store=default_store().resolve(),
         data_root=options.data_root and options.data_root.resolve(),
-        weights_file=options.weights and _weights_file(options.weights),
+        weights_file=_weights_file(suite.network.weights),
         device=device,
         threads=max(1, _cores() // jobs),
     )
 
 
 def _weights_file(given: str) -> Path | None:
-    """The file that ``--weights`` names, or ``None`` for a tag or ``none``."""
+    """The file that the weights name, or ``None`` for a tag or ``none``."""
     path = Path(given)
     looks_like_file = path.suffix in (".pth", ".pt", ".bin", ".safetensors") or "/" in given
     if not looks_like_file:
         return None
     if not path.is_file():
-        raise UsageError(f"--weights {given!r}: there is no such file")
+        raise UsageError(f"weights {given!r}: there is no such file")
     return path.resolve()
 
 
@@ -207,6 +215,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from itmc.training.method import GROUPS, methods
     from suites.config import suite_names
 
     parser = _Parser(

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from itmc.domains.augment import DataConfig
 from itmc.domains.batches import Batches, Unlabelled, split_source
 from itmc.domains.catalog import dataset
 from itmc.domains.store import prepare
-from itmc.errors import UsageError
+from itmc.errors import UsageError, first_line
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
 from itmc.training import checkpoint
@@ -31,18 +31,18 @@ from itmc.training.stage import Context, Handover
 from suites.config import Places, RunConfig
 from suites.record import make_record
 
-RECORD, FAILURE, CONFIG = "record.json", "failure.json", "config.yaml"
+RECORD, FAILURE, CONFIG, LOG = "record.json", "failure.json", "config.yaml", "log.txt"
 Say = Callable[[str], None]
 
 
-def stage_folder(out: Path, key: str) -> Path:
-    """Where the shared stage ``key`` lives."""
-    return out / "stages" / key
+def job_folder(out: Path, key: str, is_run: bool) -> Path:
+    """Where the run or the shared stage ``key`` lives."""
+    return out / key if is_run else out / "stages" / key
 
 
 def is_finished(out: Path, key: str, is_run: bool) -> bool:
     """Whether the run or shared stage ``key`` is finished: its last file is there."""
-    return (out / key / RECORD if is_run else stage_folder(out, key) / "student.json").exists()
+    return (job_folder(out, key, is_run) / (RECORD if is_run else "student.json")).exists()
 
 
 def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) -> None:
@@ -51,7 +51,7 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
     Raises whatever made it fail; ``record_failure`` keeps that for the reader.
     """
     is_run = key == run.key
-    folder = places.out / key if is_run else stage_folder(places.out, key)
+    folder = job_folder(places.out, key, is_run)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, say):
         if is_finished(places.out, key, is_run):
@@ -66,25 +66,30 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
             node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
             context, evaluate = _open(run, places)
             _train_stage(run, node, context, evaluate, folder, places, report)
+        # Only what is unfinished resumes, and it is finished by now.
+        (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
 
 
 def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
-    """Write ``failure.json``; returns the reason in one line."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``failure.json``, if that is possible; returns the reason in one line."""
     reason, trace = str(error), None
     if isinstance(error, BaseException):
         # Bad input explains itself; of anything else the reader wants to know the kind.
         reason = reason if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(error))
-    lines = reason.strip().splitlines() or ["unknown"]
+    reason = (reason.strip().splitlines() or ["unknown"])[0]
     failure = {
         "title": title,
-        "reason": lines[0],
+        "reason": reason,
         "traceback": trace,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")
-    return lines[0]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")
+    except OSError as unwritable:  # a full disk, say, which may be what the failure is about
+        return f"{reason} (not recorded: {first_line(unwritable)})"
+    return reason
 
 
 def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) -> None:
@@ -94,7 +99,7 @@ def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) ->
         handover = _train_stage(run, node, context, evaluate, folder, places, report)
         history = checkpoint.read_progress(folder)
     else:  # a reference is its last shared stage
-        shared = stage_folder(places.out, run.stage_key(node))
+        shared = job_folder(places.out, run.stage_key(node), is_run=False)
         handover = checkpoint.load_handover(shared, context.device)
         history = checkpoint.read_progress(shared)
         checkpoint.save_handover(folder, handover, run.network)
@@ -115,7 +120,7 @@ def _train_stage(
     """Train ``node`` in ``folder``, from the stages before it, which are finished."""
     inputs = {
         role: checkpoint.load_handover(
-            stage_folder(places.out, run.stage_key(before)), context.device
+            job_folder(places.out, run.stage_key(before), is_run=False), context.device
         )
         for role, before in node.inputs.items()
     }
@@ -123,7 +128,6 @@ def _train_stage(
     train(stage, folder, evaluate, report)
     handover = stage.handover()
     checkpoint.save_handover(folder, handover, run.network)
-    (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # only an unfinished stage resumes
     return handover
 
 
@@ -151,6 +155,8 @@ def _open(run: RunConfig, places: Places) -> tuple[Context, Evaluator]:
 
 def _use(places: Places) -> None:
     _keep_freed_memory()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic on a GPU too
+    torch.backends.cudnn.allow_tf32 = False  # the record says fp32
     torch.set_num_threads(places.threads)
     threadpool_limits(places.threads)  # NumPy's and scikit-learn's, which torch's does not cover
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -175,34 +181,31 @@ def _keep_freed_memory() -> None:
         library.mallopt(trim_threshold, (1 << 31) - 1)
 
 
-def _locked(folder: Path, say: Say) -> FileLock:
+def _locked(folder: Path, say: Say) -> AcquireReturnProxy[FileLock]:
     """The folder's lock, held by the operating system and so gone with its holder."""
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         say(f"waiting for another process that works in {folder}")
-        lock.acquire()
-    return lock
+        return lock.acquire()
 
 
 def _no_comment(text: str) -> None:
     """The plan has already said what there is to say about the data."""
 
 
-def child(run_json: str, places_json: str, key: str, log: str, connection: Any) -> None:
+def child(run_json: str, places_json: str, key: str, title: str, connection: Any) -> None:
     """Entry of a job's own process: executes it and reports through ``connection``.
 
     Sends ``("progress", done, epochs)``, ``("say", text)`` and at the end ``("finished",)`` or
-    ``("failed", reason)``. What libraries print goes to the file ``log``.
+    ``("failed", reason)``. What libraries print goes to ``log.txt`` in the job's folder.
     """
     run = RunConfig.model_validate_json(run_json)
     places = Places.model_validate_json(places_json)
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(handle, sys.stdout.fileno())
-    os.dup2(handle, sys.stderr.fileno())
+    folder = job_folder(places.out, key, is_run=key == run.key)
     try:
+        _redirect_output(folder)
         execute(
             run,
             key,
@@ -211,7 +214,13 @@ def child(run_json: str, places_json: str, key: str, log: str, connection: Any) 
             say=lambda text: connection.send(("say", text)),
         )
     except Exception as error:  # whatever it is, it is this job's failure and no other's
-        reason = record_failure(Path(log).parent, run.title, error)
-        connection.send(("failed", reason))
+        connection.send(("failed", record_failure(folder, title, error)))
     else:
         connection.send(("finished",))
+
+
+def _redirect_output(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, sys.stdout.fileno())
+    os.dup2(handle, sys.stderr.fileno())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itmc.errors import UsageError
+from itmc.errors import UsageError, first_line
 from itmc.networks.small import DigitsConvNet
 
 IMAGENET_CLASSES = 1000
@@ -102,7 +102,7 @@ def _create_pretrained(name: str, weights: str) -> nn.Module:
             return _create_timm(model, weights)
     except OSError as error:
         raise UsageError(
-            f"weights {weights!r} of {name!r} could not be fetched ({_first_line(error)}); give a "
+            f"weights {weights!r} of {name!r} could not be fetched ({first_line(error)}); give a "
             "file with --weights, or 'none'"
         ) from error
     raise UsageError(f"backbone {name!r} has no pretrained weights; allowed: none, or a file")
@@ -111,7 +111,7 @@ def _create_pretrained(name: str, weights: str) -> nn.Module:
 def _create_torchvision(model: str, weights: str) -> nn.Module:
     from torchvision import models
 
-    tags = models.get_model_weights(model).__members__
+    tags = {tag.name: tag for tag in models.get_model_weights(model)}  # no alias such as DEFAULT
     if weights not in tags:
         raise UsageError(
             f"weights {weights!r} are unknown to torchvision/{model}; allowed: none, a file, "
@@ -119,7 +119,7 @@ def _create_torchvision(model: str, weights: str) -> nn.Module:
         )
     network = models.get_model(model, weights=None)
     # Never unpickled: weights_only is handed through to torch.load.
-    network.load_state_dict(tags[weights].get_state_dict(weights_only=True))
+    network.load_state_dict(tags[weights].get_state_dict(check_hash=True, weights_only=True))
     return without_classifier(network)
 
 
@@ -127,15 +127,14 @@ def _create_timm(model: str, weights: str) -> nn.Module:
     import timm
 
     architecture = model.partition(".")[0]
-    tagged = weights if "." in weights else f"{architecture}.{weights}"
     allowed = timm.list_pretrained(f"{architecture}.*")
-    if tagged not in allowed:
+    if weights not in allowed:
         listed = ", ".join(allowed) or "timm lists none for this model"
         raise UsageError(
             f"weights {weights!r} are unknown to timm/{architecture}; allowed: none, a file, "
             f"{listed}"
         )
-    backbone: nn.Module = timm.create_model(tagged, pretrained=True, num_classes=0)
+    backbone: nn.Module = timm.create_model(weights, pretrained=True, num_classes=0)
     return backbone
 
 
@@ -196,9 +195,5 @@ def _read_tensors(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     # Here torch advises to load what is not safe, in several lines with escape codes.
     if isinstance(error, OSError | ValueError):
-        return _first_line(error)
+        return first_line(error)
     return "it is damaged, or holds objects that would have to be unpickled"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

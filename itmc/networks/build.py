@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from itmc.config import Frozen
-from itmc.errors import UsageError
+from itmc.errors import UsageError, first_line
 from itmc.networks.backbones import create_backbone
 from itmc.seeding import seeded
 
@@ -27,6 +28,10 @@ class NetworkConfig(Frozen):
     """Width of the feature layer on which domains are aligned."""
     classes: int = Field(ge=2)
     image_size: int = Field(ge=8)
+
+    def unpretrained(self) -> NetworkConfig:
+        """The same architecture, at random weights."""
+        return self.model_copy(update={"weights": "none", "weights_sha256": None})
 
     @property
     def pretrained(self) -> bool:
@@ -84,21 +89,23 @@ def example(config: NetworkConfig, device: torch.device | str = "cpu") -> Tensor
 
 
 def _feature_width(backbone: nn.Module, config: NetworkConfig) -> int:
-    backbone.eval()
+    two = example(config).repeat(2, 1, 1, 1)
     try:
         with torch.no_grad():
-            features = backbone(example(config))
+            # In train mode too, on a copy that may lose its statistics: some networks then give
+            # auxiliary outputs, or take no images as small as these.
+            features = copy.deepcopy(backbone).train()(two)
+            features = backbone.eval()(two) if isinstance(features, Tensor) else features
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(
             f"backbone {config.backbone!r} does not take {config.image_size}x{config.image_size} "
-            f"images ({reason}); choose another --image-size"
+            f"images ({first_line(error)}); choose another --image-size"
         ) from error
     finally:
         backbone.train()
     if not isinstance(features, Tensor) or features.dim() != 2:
         raise UsageError(
-            f"backbone {config.backbone!r} gives no pooled feature vector; allowed are image "
-            "classifiers of timm and torchvision"
+            f"backbone {config.backbone!r} gives no single pooled feature vector; allowed are "
+            "image classifiers of timm and torchvision without auxiliary outputs"
         )
     return features.shape[1]

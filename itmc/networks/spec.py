@@ -43,7 +43,7 @@ def widths_of(network: nn.Module) -> Widths:
     return {
         name: {a: value for a in _WIDTH_ATTRIBUTES if isinstance(value := getattr(m, a, None), int)}
         for name, m in network.named_modules()
-        if any(True for _ in m.parameters(recurse=False)) and not list(m.children())
+        if any(True for _ in m.parameters(recurse=False))
     }
 
 
@@ -98,7 +98,7 @@ def _check_widths(name: str, layer: nn.Module) -> None:
         expected = layer.out_features, layer.in_features
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         expected = (layer.num_features,)
-    weight = layer.weight
+    weight = getattr(layer, "weight", None)
     if expected and isinstance(weight, Tensor) and tuple(weight.shape[:2]) != expected:
         raise UsageError(
             f"the description gives the layer {name!r} the widths {expected}, its weights have "
@@ -134,8 +134,7 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
     description = _read_description(folder / f"{name}.json")
     config = description.network
     # The architecture only: the weights come from the file, never from a download.
-    blank = config.model_copy(update={"weights": "none", "weights_sha256": None})
-    network = build(blank)
+    network = build(config.unpretrained())
     path = folder / f"{name}.safetensors"
     try:
         state = load_file(path)

@@ -71,12 +71,13 @@ class Dependencies:
 
     def _describe(self, group: tp.dependency.Group) -> Group:
         root = group[0].dep.target.module
+        device = next(self.network.parameters()).device
         members = tuple(
             Member(
                 layer=self._names[item.dep.target.module],
                 is_output=self._graph.is_out_channel_pruning_fn(item.dep.handler),
-                positions=torch.tensor(item.idxs),
-                roots=torch.tensor(item.root_idxs),
+                positions=torch.tensor(item.idxs, device=device),
+                roots=torch.tensor(item.root_idxs, device=device),
             )
             for item in group
             if item.dep.target.module in self._names

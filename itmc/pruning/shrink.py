@@ -14,7 +14,7 @@ from itmc.domains.batches import Batch
 from itmc.networks.build import Network
 from itmc.pruning import importance
 from itmc.pruning.groups import Dependencies
-from itmc.pruning.importance import CriterionName
+from itmc.pruning.importance import CriterionName, Scores
 from itmc.pruning.surgery import Limits, floors, prune_to, recalibrate
 from itmc.seeding import seeded
 
@@ -48,9 +48,40 @@ def shrink(
     config: Shrink,
     context: Context,
     loss: Callable[[Network, Batch], Tensor],
+    domains: int = 2,
 ) -> None:
-    """Prune ``network`` in place to ``config``; ``loss`` is what Taylor importance derives from."""
+    """Prune ``network`` in place to ``config``; ``loss`` is what Taylor importance derives from.
+
+    ``domains``: 1 where the target is not to be seen yet, not even by BatchNorm.
+    """
     dependencies = Dependencies(network, context.example, kept_layers(network))
+    with seeded("shrink", context.seed):  # for dropout, and for new weights
+        scores = _judged(network, config, context, loss, dependencies)
+        prune_to(
+            network,
+            dependencies,
+            scores,
+            context.example,
+            target=(1 - config.compression) * context.unpruned_macs,
+            reference=context.unpruned_macs,
+            limits=Limits(
+                floors(dependencies.groups, config.min_share, config.min_width), config.round_to
+            ),
+        )
+        if config.init == "scratch":
+            _initialise(network)
+        else:
+            recalibrate(network, training_images(context, config.importance_batches, domains))
+
+
+def _judged(
+    network: Network,
+    config: Shrink,
+    context: Context,
+    loss: Callable[[Network, Batch], Tensor],
+    dependencies: Dependencies,
+) -> Scores:
+    """Scores of the channels, from as many batches as the criterion needs."""
     criterion = importance.create(config.criterion, context.seed)
     if criterion.needs_gradients:
         network.train()
@@ -59,22 +90,7 @@ def shrink(
             torch.autograd.backward(loss(network, batch))
             criterion.observe(network, dependencies.groups)
         network.zero_grad()
-    prune_to(
-        network,
-        dependencies,
-        criterion.scores(network, dependencies.groups),
-        context.example,
-        target=(1 - config.compression) * context.unpruned_macs,
-        reference=context.unpruned_macs,
-        limits=Limits(
-            floors(dependencies.groups, config.min_share, config.min_width), config.round_to
-        ),
-    )
-    if config.init == "scratch":
-        with seeded("scratch", context.seed):
-            _initialise(network)
-    else:
-        recalibrate(network, training_images(context, config.importance_batches))
+    return criterion.scores(network, dependencies.groups)
 
 
 def kept_layers(network: Network) -> tuple[nn.Module, ...]:
@@ -83,10 +99,15 @@ def kept_layers(network: Network) -> tuple[nn.Module, ...]:
     return linear, network.head
 
 
-def training_images(context: Context, count: int) -> Iterator[Tensor]:
-    """Images of ``count`` batches for BatchNorm statistics: source and target as in training."""
-
-    return (torch.cat([b.source, b.target]) for b in context.batches.first(count))
+def training_images(context: Context, count: int, domains: int = 2) -> Iterator[Tensor]:
+    """Images of ``count`` batches for BatchNorm statistics, passed as in training."""
+    for batch in context.batches.first(count):
+        if domains == 1:
+            yield batch.source
+        elif context.training.bn == "joint":
+            yield torch.cat([batch.source, batch.target])
+        else:
+            yield from (batch.source, batch.target)
 
 
 def _initialise(network: nn.Module) -> None:

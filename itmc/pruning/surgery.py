@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from itmc.cost import count_macs, layer_macs
-from itmc.errors import UsageError
+from itmc.errors import UsageError, first_line
 from itmc.pruning.groups import Dependencies, Group
 from itmc.pruning.importance import Scores
 
@@ -124,23 +124,24 @@ def prune_to(
     target: float,
     reference: float,
     limits: Limits,
+    is_final: bool = True,
 ) -> dict[str, list[int]]:
     """Prune ``network`` in place until at most ``target`` MACs are left; returns what was removed.
 
     ``reference`` is the unpruned network's count; ``images`` one example, ``(1, 3, S, S)``.
-    Raises UsageError where the floors forbid the target by more than one point of ``reference``.
+    Raises UsageError where the floors forbid the target by more than one point of ``reference``,
+    or where, ``is_final``, the widths are too coarse not to remove a point too much.
     """
     model = MacModel(network, images, dependencies.groups)
     removed = select(dependencies.groups, scores, model, target, TOLERANCE / 2 * reference, limits)
+    dependencies.remove(removed)
+    network.to(memory_format=torch.channels_last)
     try:
-        dependencies.remove(removed)
-        network.to(memory_format=torch.channels_last)
         reached = count_macs(network, images)
-    except (RuntimeError, ValueError, AssertionError, ZeroDivisionError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except RuntimeError as error:
         raise UsageError(
-            f"torch-pruning cannot cut channels out of this backbone ({reason}); choose another "
-            "--backbone, or uncompressed references only"
+            f"this backbone does not work with fewer channels ({first_line(error)}); choose "
+            "another --backbone, or uncompressed references only"
         ) from error
     if abs(reached - model.total) > 1e-3 * reference:
         raise RuntimeError(
@@ -151,6 +152,11 @@ def prune_to(
             f"compression {1 - target / reference:.3f} cannot be reached: with the floors on the "
             f"widths {1 - reached / reference:.3f} of the MACs can be removed; ask for less, or "
             "lower the floors (min_width, min_share) or round_to"
+        )
+    if is_final and target - reached > TOLERANCE * reference:
+        raise UsageError(
+            f"compression {1 - target / reference:.3f} cannot be met: in steps of "
+            f"{limits.round_to} channels it becomes {1 - reached / reference:.3f}; lower round_to"
         )
     return removed
 

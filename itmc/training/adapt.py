@@ -39,7 +39,11 @@ class Adapt(Stage):
         """Factor on the discrepancy, beside its ramp."""
         since: float = Field(0.0, ge=0, le=1)
         until: float = Field(1.0, ge=0, le=1)
-        """The part of the suite's epochs, and so of the schedules, that this stage runs through."""
+        """The part of the suite's epochs that this stage takes, as shares of them."""
+        horizon: float = Field(1.0, ge=0, le=1)
+        """Where its schedules (rate and ramp) end, which begin at ``since``."""
+        ramp: bool = True
+        """Whether the discrepancy follows the ramp gamma(p); off: full weight at once."""
         pretraining: bool = False
         """Run the suite's ``pretrain_epochs`` instead, as the start that all methods share."""
         shrink: Shrink | None = None
@@ -51,7 +55,7 @@ class Adapt(Stage):
         super().__init__(knobs, context, inputs)
         network = inputs["network"].network if "network" in inputs else context.fresh_network()
         if knobs.shrink is not None:
-            shrink(network, knobs.shrink, context, source_loss)
+            shrink(network, knobs.shrink, context, source_loss, self.domains(knobs))
         self.learners = {"student": learner(network, knobs.discrepancy, context)}
 
     @classmethod
@@ -66,14 +70,23 @@ class Adapt(Stage):
             return training.pretrain_epochs
         return round(training.epochs * knobs.until) - round(training.epochs * knobs.since)
 
+    @property
+    def first_epoch(self) -> int:
+        # Two stages that divide the epochs between them see the batches that one would.
+        return round(self.context.training.epochs * self.knobs.since)
+
+    @classmethod
+    def domains(cls, knobs: Knobs) -> int:
+        return 2 if knobs.discrepancy else 1
+
     @classmethod
     def kept(cls, knobs: Knobs, before: float) -> float:
         return 1 - knobs.shrink.compression if knobs.shrink is not None else before
 
     @classmethod
     def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
-        domains = 1.0 if knobs.discrepancy else 0.5
-        return cls.length(knobs, training) * domains * cls.kept(knobs, before)
+        share = cls.domains(knobs) / 2
+        return cls.length(knobs, training) * share * cls.kept(knobs, before)
 
     @classmethod
     def title(cls, knobs: Knobs) -> str:
@@ -86,17 +99,20 @@ class Adapt(Stage):
         return f"{how} to c={knobs.shrink.compression:g}, {goal}"
 
     def progress(self, done: float) -> float:
-        return self.knobs.since + (self.knobs.until - self.knobs.since) * done
+        if self.knobs.pretraining:
+            return done
+        epochs = self.context.training.epochs
+        return done * self.epochs / (round(epochs * self.knobs.horizon) - self.first_epoch)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         student, training = self.learners["student"], self.context.training
         if student.discrepancy is None:
             return {"source_ce": source_loss(student.network, batch)}
         source, target = both_domains(student.network, batch, training)
-        gamma = training.gamma(progress)
+        strength = self.knobs.weight * (training.gamma(progress) if self.knobs.ramp else 1.0)
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),
-            "discrepancy": self.knobs.weight * student.discrepancy(source, target, gamma),
+            "discrepancy": student.discrepancy(source, target, strength),
         }
 
 

@@ -14,7 +14,7 @@ class TrainingConfig(Frozen):
     """Optimisation of one stage; the defaults are the field's (Long et al. 2018, and its code)."""
 
     epochs: int = Field(20, ge=1)
-    """Epochs of adaptation of each network; every method has as many."""
+    """Epochs of adaptation of a network, the same for all methods."""
     pretrain_epochs: int = Field(2, ge=1)
     """Epochs of the shared source-only start, where there are no pretrained weights."""
     steps_per_epoch: int | None = Field(None, ge=1)

@@ -75,7 +75,7 @@ def _train_epoch(stage: Stage, epoch: int, clock: Clock) -> dict[str, float]:
     stage.train_mode()
     for step in range(epoch * steps, (epoch + 1) * steps):
         with clock.counts("data"):
-            batch = context.batches.at(step)
+            batch = context.batches.at(stage.first_epoch * steps + step)
         with clock.counts("train"):
             progress = stage.progress(step / (stage.epochs * steps))
             losses = stage.losses(batch, progress)

@@ -23,6 +23,11 @@ GroupName = Literal["references", "baselines", "itmc", "ablations"]
 GROUPS: tuple[GroupName, ...] = ("references", "baselines", "itmc", "ablations")
 
 
+CORE_VERSION = 1
+"""Raise it when a change of what all stages use (networks, losses, pruning, data) alters results:
+nothing that was computed before is then taken for finished."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A stage with its hyper-parameters, and the stages whose networks it starts from, by role."""
@@ -39,7 +44,7 @@ class Node:
         return digest(
             {
                 "kind": self.stage.kind,
-                "version": self.stage.version,
+                "version": [CORE_VERSION, self.stage.version],
                 "knobs": self.knobs.model_dump(mode="json"),
                 "inputs": {role: node.identity(common) for role, node in self.inputs.items()},
                 "common": dict(common),
@@ -49,6 +54,10 @@ class Node:
     def passes(self, training: TrainingConfig) -> float:
         """Estimated training passes of the unpruned network, in epochs, of this stage alone."""
         return self.stage.passes(self.knobs, training, self._kept_before())
+
+    def domain_epochs(self, training: TrainingConfig) -> int:
+        """Epochs of this stage alone, those that train on both domains counted twice."""
+        return self.stage.length(self.knobs, training) * self.stage.domains(self.knobs)
 
     def _kept_before(self) -> float:
         """Share of the unpruned MACs of the widest network that this stage starts from."""

@@ -52,8 +52,8 @@ class Context:
     @cached_property
     def unpruned_macs(self) -> int:
         """MACs of the unpruned network for one image: what compression is a share of."""
-        blank = self.network.model_copy(update={"weights": "none", "weights_sha256": None})
-        return count_macs(build(blank).to(self.device), self.example)
+        network = build(self.network.unpretrained()).to(self.device)
+        return count_macs(network, self.example)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,7 +89,7 @@ class Stage(ABC):
     """By role; the one called ``student`` is evaluated and handed over."""
 
     def __init__(self, knobs: Any, context: Context, inputs: Mapping[str, Handover]) -> None:
-        self.knobs, self.context, self.inputs = knobs, context, inputs
+        self.knobs, self.context = knobs, context
 
     @property
     def epochs(self) -> int:
@@ -120,6 +120,16 @@ class Stage(ABC):
 
         ``before`` is the share of MACs that the networks it starts from have left.
         """
+
+    @classmethod
+    def domains(cls, knobs: Any) -> int:
+        """How many domains it trains on: both, unless a stage says otherwise."""
+        return 2
+
+    @property
+    def first_epoch(self) -> int:
+        """Where in the run's order of batches the stage begins, in epochs."""
+        return 0
 
     @classmethod
     def title(cls, knobs: Any) -> str:

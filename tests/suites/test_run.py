@@ -244,17 +244,19 @@ LONG = (
 
 @pytest.fixture
 def training(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command; returns once it is in the middle of its first stage."""
+    """Start the command; returns once it is in the middle of its first stage, or as told."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, wait: bool = True) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "suites.run", *LONG, *arguments, "--out", str(tmp_path / "out")],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
         started.append(process)
-        until(lambda: any(epochs_logged(tmp_path / "out")))
+        if wait:
+            until(lambda: any(epochs_logged(tmp_path / "out")) or process.poll() is not None)
+            assert process.poll() is None, process.communicate()
         return process
 
     yield start
@@ -296,6 +298,20 @@ def workers_of(leader: int) -> list[int]:
 
     others = [pid for pid in session_of(leader) if pid != leader]
     return [p for p in others if parent(p) != leader and parent(parent(p)) == leader]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes through /proc")
+def test_ctrl_c_while_the_workers_start_leaves_no_traceback(
+    training: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = training(wait=False)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "1 runs, 2 shared stages\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "stopped; the same command takes up where it stopped\n"
+    until(lambda: session_of(process.pid) == [], seconds=30)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes through /proc")

@@ -80,7 +80,7 @@ def test_a_backbone_without_pooled_features_is_a_usage_error(
 ) -> None:
     monkeypatch.setitem(backbones.OWN, "maps", lambda: nn.Conv2d(3, 4, 3))
     config = NetworkConfig(backbone="maps", classes=5, image_size=32)
-    with pytest.raises(UsageError, match="'maps' gives no pooled feature vector"):
+    with pytest.raises(UsageError, match="'maps' gives no single pooled feature vector"):
         build(config)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import baselines  # noqa: F401 - registers them
-from itmc.domains.batches import Batch
+from itmc.domains.batches import Batch, Batches
 from itmc.training.adapt import Adapt
 from itmc.training.loop import NotFiniteError, train
 from itmc.training.stage import Stage
@@ -89,11 +89,12 @@ def test_progress_runs_from_0_towards_1_over_all_steps(
     assert seen == pytest.approx([step / 12 for step in range(12)])
 
 
-def test_two_stages_that_share_a_schedule_run_through_its_parts(
+def test_two_steps_divide_epochs_and_batches_and_have_a_schedule_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prune, then adapt: together they have the epochs, and the progress, of one method."""
+    """Prune, then adapt: together they have the epochs and the batches of one method."""
     seen: list[float] = []
+    steps: list[int] = []
     original = Adapt.losses
 
     def losses(self: Adapt, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
@@ -101,12 +102,22 @@ def test_two_stages_that_share_a_schedule_run_through_its_parts(
         return original(self, batch, progress)
 
     monkeypatch.setattr(Adapt, "losses", losses)
+    at = Batches.at
+
+    def recorded(self: Batches, step: int) -> Batch:
+        steps.append(step)
+        return at(self, step)
+
     last = tiny.recipe("prune_then_adapt", recovery=0.25)
     for number, node in enumerate((last.inputs["network"], last)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        tiny.run(tiny.stage_of(node, tiny.context()), folder)
-    assert seen == pytest.approx([step / 12 for step in range(12)])
+        stage = tiny.stage_of(node, tiny.context())
+        with monkeypatch.context() as patch:  # after the pruning, which looks at batches too
+            patch.setattr(Batches, "at", recorded)
+            tiny.run(stage, folder)
+    assert seen == pytest.approx([step / 3 for step in range(3)] + [step / 9 for step in range(9)])
+    assert steps == list(range(12))
 
 
 def test_the_log_has_a_line_an_epoch_with_losses_and_cost(tmp_path: Path) -> None:
