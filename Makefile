@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python -m suites.run digits --methods itmc,baselines
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

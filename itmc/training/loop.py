@@ -59,7 +59,7 @@ def train(stage: Stage, folder: Path, evaluate: Evaluate, report: Report) -> lis
         )
         with clock.counts("checkpoint"):
             checkpoint.save_checkpoint(folder, {"stage": stage.state(), "history": history})
-            checkpoint.write_progress(folder, history)
+        checkpoint.write_progress(folder, history)
         report(epoch + 1, stage.epochs)
     return history
 

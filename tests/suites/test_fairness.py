@@ -132,10 +132,18 @@ def test_target_labels_do_not_reach_the_weights(method: str, world: World, permu
     first, second = (w.folder(method, compression) for w in (world, permuted))
     for name in ("student.safetensors", "student.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-    accuracies = [w.record(method, compression)["accuracy"] for w in (world, permuted)]
-    assert accuracies[0] != accuracies[1]  # the evaluator did see other labels
-    scores = [a["entropy"]["score"] for a in accuracies]
-    assert scores[0] == scores[1]  # and the label-free scores did not
+    scores = [w.record(method, compression)["accuracy"]["entropy"] for w in (world, permuted)]
+    assert scores[0]["score"] == scores[1]["score"]
+
+
+def test_the_evaluator_did_see_other_labels(world: World, permuted: World) -> None:
+    """Else equal weights would mean nothing."""
+    accuracies = [
+        [w.record(method, 0.75 if method in COMPRESSED else 0.0)["accuracy"] for method in ALL]
+        for w in (world, permuted)
+    ]
+    changed = [one != other for one, other in zip(*accuracies, strict=True)]
+    assert sum(changed) > len(ALL) / 2  # a network that says one class for all shows no difference
 
 
 def test_the_seed_does_reach_the_weights(world: World) -> None:
@@ -184,14 +192,16 @@ def reachable(thing: object) -> Iterator[object]:
 
 
 def test_all_methods_and_stages_see_the_same_batches_in_the_same_order(world: World) -> None:
-    assert len(world.batches) > len(ALL)
-    trained = {name: steps for name, steps in world.steps.items() if steps}
+    trained = {name: drawn for name, drawn in world.batches.items() if drawn}
     assert len(trained) >= len(COMPRESSED) * len(COMPRESSIONS)
-    first = next(iter(trained))
-    for name in trained:
-        for step in range(5):
-            assert world.batches[name][step] == world.batches[first][step], (name, step)
-    assert len(set(world.batches[first].values())) == len(world.batches[first])
+    (reference,) = (drawn for name, drawn in trained.items() if name.startswith("adapt by dan, "))
+    assert list(reference) == list(range(15)) and len(set(reference.values())) == 15
+    for name, drawn in trained.items():
+        common = drawn.keys() & reference.keys()
+        assert len(common) >= 5
+        assert {step: drawn[step] for step in common} == {step: reference[step] for step in common}
+        # The second step of a pipeline goes on with the batches after those of the first.
+        assert min(drawn) == 0 or name.startswith("prune_then_adapt ")
 
 
 def test_each_stage_trains_on_its_batches_once_and_in_order(world: World) -> None:
