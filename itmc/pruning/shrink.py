@@ -26,8 +26,9 @@ class PruningConfig(Frozen):
     """What every kind of pruning respects."""
 
     min_width: int = Field(2, ge=1)
-    min_share: float = Field(0.05, ge=0, le=1)
-    """No layer gets narrower than ``min_width`` channels, nor than this share of its own."""
+    min_share: float = Field(0.2, ge=0, le=1)
+    """No layer gets narrower than ``min_width`` channels, nor than this share of its own: a layer
+    of few channels strangles all that follow."""
     round_to: int = Field(1, ge=1)
     """Widths become multiples of this, which hardware likes."""
 

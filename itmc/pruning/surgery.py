@@ -58,24 +58,25 @@ class MacModel:
                         effects[root][member.layer, side] += 1
             self._effects[group.name] = effects
 
-    def after(self, group: str, channels: list[int]) -> float:
-        """Total MACs once ``channels`` of ``group`` are removed as well."""
+    def after(self, group: str, channels: list[int], restored: bool = False) -> float:
+        """Total MACs once ``channels`` of ``group`` are removed as well (or are put back)."""
         total = self.total
-        for layer, left in self._shrunk(group, channels).items():
+        for layer, left in self._changed(group, channels, restored).items():
             total += self._macs(layer, left) - self._macs(layer, self._left[layer])
         return total
 
-    def remove(self, group: str, channels: list[int]) -> None:
-        """Take ``channels`` of ``group`` away for good."""
-        self.total = self.after(group, channels)
-        self._left.update(self._shrunk(group, channels))
+    def remove(self, group: str, channels: list[int], restored: bool = False) -> None:
+        """Take ``channels`` of ``group`` away (or put them back)."""
+        self.total = self.after(group, channels, restored)
+        self._left.update(self._changed(group, channels, restored))
 
-    def _shrunk(self, group: str, channels: list[int]) -> dict[str, list[int]]:
-        shrunk: dict[str, list[int]] = {}
+    def _changed(self, group: str, channels: list[int], restored: bool) -> dict[str, list[int]]:
+        changed: dict[str, list[int]] = {}
         for channel in channels:
             for (layer, side), count in self._effects[group][channel].items():
-                shrunk.setdefault(layer, list(self._left[layer]))[side] -= count
-        return shrunk
+                left = changed.setdefault(layer, list(self._left[layer]))
+                left[side] += count if restored else -count
+        return changed
 
     def _macs(self, layer: str, left: list[int]) -> float:
         outputs, inputs = self._sizes[layer]
@@ -92,28 +93,26 @@ def select(
 ) -> dict[str, list[int]]:
     """Channels to remove, least important first over all layers, until ``target`` MACs are left.
 
-    A unit of channels that would fall more than ``slack`` MACs below the target is passed over for
-    a cheaper one. Where none fits, the unit that ends nearest to the target is the last.
+    The last to go may cost more than was asked for; so the most important of what was removed is
+    then put back, where that leads nearer to the target and at most ``slack`` MACs above it.
     """
-    chosen: dict[str, list[int]] = {g.name: [] for g in groups}
-    waiting: dict[str, list[int]] = {}
+    removed: list[tuple[str, list[int]]] = []
     for _, name, channels in _ranked_units(groups, scores, limits):
         if model.total <= target:
             break
-        if name in waiting:
-            continue
-        if model.after(name, channels) < target - slack:
-            waiting[name] = channels
-            continue
         model.remove(name, channels)
-        chosen[name] += channels
-    if model.total > target + slack and waiting:
-        distance = {n: abs(model.after(n, c) - target) for n, c in waiting.items()}
-        nearest = min(distance, key=lambda name: distance[name])
-        if distance[nearest] < model.total - target:
-            model.remove(nearest, waiting[nearest])
-            chosen[nearest] += waiting[nearest]
-    return {name: sorted(channels) for name, channels in chosen.items() if channels}
+        removed.append((name, channels))
+    settled: set[str] = set()  # what is less important than a unit that stays away stays away too
+    kept_away: dict[str, list[int]] = {}
+    for name, channels in reversed(removed):
+        after = model.after(name, channels, restored=True)
+        is_nearer = abs(after - target) < abs(model.total - target)
+        if name not in settled and is_nearer and after <= target + slack:
+            model.remove(name, channels, restored=True)
+        else:
+            settled.add(name)
+            kept_away.setdefault(name, []).extend(channels)
+    return {name: sorted(channels) for name, channels in kept_away.items()}
 
 
 def prune_to(

@@ -195,16 +195,20 @@ def test_layers_are_ranked_together() -> None:
         assert removed == {f"backbone.{first}": [0, 1, 2]}
 
 
-def test_a_unit_too_dear_is_passed_over_for_a_cheaper_one() -> None:
+def test_what_was_removed_too_much_is_put_back() -> None:
     network, dependencies = PLAIN
     model = MacModel(network, images(), dependencies.groups)
     dear, cheap = sorted(
         ("backbone.conv1", "backbone.conv2"), key=lambda name: model.after(name, [0])
     )
-    values = {dear: 0.1, cheap: 0.9}
+    values = {dear: 0.9, cheap: 0.1}
     scores = {g.name: torch.full((g.width,), values[g.name]) for g in dependencies.groups}
-    removed = select(dependencies.groups, scores, model, model.after(cheap, [0]), 0, Limits())
-    assert removed == {cheap: [0]}
+    all_cheap = list(range(scores[cheap].numel() - 1))
+    target = model.after(cheap, all_cheap) - 1  # so one of the dear ones has to go as well
+    removed = select(dependencies.groups, scores, model, target, 0, Limits())
+    assert removed[dear] == [0]
+    assert len(removed[cheap]) < len(all_cheap)
+    assert model.total <= target < model.after(cheap, [removed[cheap][-1]], restored=True)
 
 
 def test_uniform_narrows_every_layer_by_the_same_factor() -> None:
