@@ -93,15 +93,32 @@ def select(
 ) -> dict[str, list[int]]:
     """Channels to remove, least important first over all layers, until ``target`` MACs are left.
 
-    The last to go may cost more than was asked for; so the most important of what was removed is
-    then put back, where that leads nearer to the target and at most ``slack`` MACs above it.
+    A unit of channels that would fall more than ``slack`` MACs below the target is passed over for
+    cheaper ones. Where those do not reach it, the cheapest of the dear ones goes too, and the most
+    important of what was removed is put back, where that leads nearer to the target and at most
+    ``slack`` MACs above it.
     """
     removed: list[tuple[str, list[int]]] = []
+    too_dear: dict[str, list[int]] = {}
     for _, name, channels in _ranked_units(groups, scores, limits):
         if model.total <= target:
             break
+        if name in too_dear or model.after(name, channels) < target - slack:
+            too_dear.setdefault(name, channels)  # and what is more important in its group stays
+            continue
         model.remove(name, channels)
         removed.append((name, channels))
+    if model.total > target + slack and too_dear:
+        name = max(too_dear, key=lambda name: model.after(name, too_dear[name]))
+        model.remove(name, too_dear[name])
+        removed.append((name, too_dear[name]))
+    return _without_excess(removed, model, target, slack)
+
+
+def _without_excess(
+    removed: list[tuple[str, list[int]]], model: MacModel, target: float, slack: float
+) -> dict[str, list[int]]:
+    """Channels by group of the units ``removed``, but for those that can be put back."""
     settled: set[str] = set()  # what is less important than a unit that stays away stays away too
     kept_away: dict[str, list[int]] = {}
     for name, channels in reversed(removed):

@@ -195,6 +195,18 @@ def test_layers_are_ranked_together() -> None:
         assert removed == {f"backbone.{first}": [0, 1, 2]}
 
 
+def test_a_unit_too_dear_is_passed_over_for_a_cheaper_one() -> None:
+    network, dependencies = PLAIN
+    model = MacModel(network, images(), dependencies.groups)
+    dear, cheap = sorted(
+        ("backbone.conv1", "backbone.conv2"), key=lambda name: model.after(name, [0])
+    )
+    values = {dear: 0.1, cheap: 0.9}
+    scores = {g.name: torch.full((g.width,), values[g.name]) for g in dependencies.groups}
+    removed = select(dependencies.groups, scores, model, model.after(cheap, [0]), 0, Limits())
+    assert removed == {cheap: [0]}
+
+
 def test_what_was_removed_too_much_is_put_back() -> None:
     network, dependencies = PLAIN
     model = MacModel(network, images(), dependencies.groups)
@@ -307,3 +319,23 @@ def test_recalibration_restores_mode_and_momentum_and_leaves_weights_alone(train
     assert all(module.training is training for module in network.modules())
     assert all(torch.equal(before[n], p) for n, p in network.named_parameters())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("compression", [0.5, 0.75, 0.9])
+@pytest.mark.parametrize("seed", range(4))
+def test_events_in_turn_end_within_a_point_of_the_budget(seed: int, compression: float) -> None:
+    network, image = build(CONFIG), example(CONFIG)
+    unpruned = count_macs(network, image)
+    dependencies = Dependencies(network, image, kept_layers(network))
+    limits = Limits(floors(dependencies.groups, 0.2, 2))
+    for event, part in enumerate((0.58, 0.84, 0.97, 1)):
+        target = (1 - part * compression) * unpruned
+        if count_macs(network, image) > target:
+            dependencies = Dependencies(network, image, kept_layers(network))
+            scores = create("random", 10 * seed + event).scores(network, dependencies.groups)
+            prune_to(
+                network, dependencies, scores, image, target, unpruned, limits,
+                is_final=part == 1,
+            )  # fmt: skip
+    reached = 1 - count_macs(network, image) / unpruned
+    assert reached == pytest.approx(compression, abs=0.01)
