@@ -16,9 +16,9 @@ MISSING = "—"
 # An en dash where there is a mean and no sd, so that it does not read as a missing cell.
 NO_SD = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-_COST_HEADS = ("MACs removed %", "student MACs", "gain")
 _CSV_HEAD = (
-    *("suite", "protocol", "backbone", "weights", "bottleneck", "data", "selection", "metric"),
+    *("suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "epochs", "data"),
+    *("selection", "metric"),
     *("compression", "group", "method", "task", "mean", "sd", "n"),
 )
 # Characters that LaTeX reads as commands, and those that its default fonts lack.
@@ -65,7 +65,10 @@ def tidy_csv(tables: Sequence[Table]) -> str:
         setting = table.setting
         shared = (
             *(setting.suite, setting.protocol, setting.backbone, setting.weights),
-            "" if setting.bottleneck is None else setting.bottleneck,
+            *(
+                "" if figure is None else figure
+                for figure in (setting.bottleneck, setting.image_size, setting.epochs)
+            ),
             *(setting.digest.removeprefix("sha256:")[:12], table.selection, table.metric),
         )
         for block in table.blocks:
@@ -110,9 +113,19 @@ def _macs(macs: float) -> str:
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
-def _costs(row: Row) -> tuple[str, ...]:
+def _has_gain(table: Table) -> bool:
+    return any(not math.isnan(row.gain) for block in table.blocks for row in block.rows)
+
+
+def _cost_heads(table: Table) -> tuple[str, ...]:
+    heads = ("MACs removed %", "student MACs", "gain")
+    return heads if _has_gain(table) else heads[:2]
+
+
+def _costs(row: Row, table: Table) -> tuple[str, ...]:
     gain = _figure(row.gain, "+.1f").replace("-", MINUS)
-    return _figure(row.removed, ".1f"), _macs(row.macs), gain
+    costs = _figure(row.removed, ".1f"), _macs(row.macs), gain
+    return costs if _has_gain(table) else costs[:2]
 
 
 def _title(block: Block) -> str:
@@ -130,7 +143,7 @@ def _by_group(block: Block) -> Iterator[tuple[Row, bool]]:
 
 
 def _terminal(table: Table, width: int | None) -> str:
-    heads = ["", *table.tasks, AVERAGE, *_COST_HEADS]
+    heads = ["", *table.tasks, AVERAGE, *_cost_heads(table)]
     # A block's title is one text, which belongs to no column.
     lines: list[list[str] | str] = []
     marks = ("  ", " *", " †") if any(cell.rank for cell in table.cells()) else ("", "", "")
@@ -138,7 +151,7 @@ def _terminal(table: Table, width: int | None) -> str:
         lines.append(_title(block))
         for row, _ in _by_group(block):
             cells = [_cell(cell, table.n) + marks[cell.rank] for cell in row.cells]
-            lines.append([f"  {row.label}", *cells, *_costs(row)])
+            lines.append([f"  {row.label}", *cells, *_costs(row, table)])
     body = [heads, *(line for line in lines if isinstance(line, list))]
     widths = [max(len(text) for text in column) for column in zip(*body, strict=True)]
     pages = []
@@ -160,7 +173,7 @@ def _notes(table: Table, marks: str) -> list[str]:
     notes = []
     if any(cell.rank for cell in table.cells()):
         notes.append(f"{marks} of the compressed methods at the same compression.")
-    if any(not math.isnan(row.gain) for block in table.blocks for row in block.rows):
+    if _has_gain(table):
         notes.append(f"gain: {AVERAGE} minus that of {UNADAPTED}, same tasks and seeds.")
     return [*notes, *table.notes]
 
@@ -185,13 +198,18 @@ def _aligned(texts: Sequence[str], widths: Sequence[int], columns: Sequence[int]
 
 def _markdown(table: Table) -> str:
     marks = ("{}", "**{}**", "<u>{}</u>")
-    heads = ["method", *(task.replace("->", " → ") for task in table.tasks), AVERAGE, *_COST_HEADS]
+    heads = [
+        "method",
+        *(task.replace("->", " → ") for task in table.tasks),
+        AVERAGE,
+        *_cost_heads(table),
+    ]
     lines = [_markdown_row(heads), _markdown_row(["---", *["---:"] * (len(heads) - 1)])]
     for block in table.blocks:
         lines.append(_markdown_row([f"*{_title(block)}*", *[""] * (len(heads) - 1)]))
         for row, _ in _by_group(block):
             cells = [marks[cell.rank].format(_cell(cell, table.n)) for cell in row.cells]
-            lines.append(_markdown_row([row.label, *cells, *_costs(row)]))
+            lines.append(_markdown_row([row.label, *cells, *_costs(row, table)]))
     notes = " ".join(_notes(table, "Bold: best, underlined: second best"))
     parts = [f"**{_markdown_text(table.caption())}**", "\n".join(lines), _markdown_text(notes)]
     return "\n\n".join(parts).rstrip()
@@ -208,7 +226,7 @@ def _markdown_text(text: str) -> str:
 
 def _latex(table: Table) -> str:
     marks = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
-    heads = ["", *table.tasks, AVERAGE, *_COST_HEADS]
+    heads = ["", *table.tasks, AVERAGE, *_cost_heads(table)]
     notes = _notes(table, "Bold: best, underlined: second best")
     lines = [
         r"\begin{table}[tb]",
@@ -227,7 +245,9 @@ def _latex(table: Table) -> str:
             if begins:
                 lines.append(r"\addlinespace")
             cells = [marks[cell.rank].format(_escaped(_cell(cell, table.n))) for cell in row.cells]
-            lines.append(_latex_row([_escaped(row.label), *cells, *map(_escaped, _costs(row))]))
+            lines.append(
+                _latex_row([_escaped(row.label), *cells, *map(_escaped, _costs(row, table))])
+            )
     lines += [r"\bottomrule", r"\end{tabular}%", "}", r"\end{table}"]
     return "\n".join(lines)
 

@@ -176,6 +176,14 @@ def test_gain_and_macs(tmp_path: Path) -> None:
     assert row(table, "source_only", 0.0).removed == 0
 
 
+def test_without_a_reference_there_is_no_column_of_gains(tmp_path: Path) -> None:
+    with_reference = build(tmp_path / "with", *grid())
+    without = build(tmp_path / "without", *(r for r in grid() if r["method"]["name"] == "itmc"))
+    for form in (terminal, markdown, latex):
+        assert "gain" in form([with_reference])
+        assert "gain" not in form([without])
+
+
 def test_no_gain_over_a_reference_that_lacks_a_seed(tmp_path: Path) -> None:
     lacking = [m for m in grid() if (m["method"]["name"], m["seed"]) != ("source_only", 1)]
     assert math.isnan(row(build(tmp_path, *lacking), "itmc", 0.5).gain)
