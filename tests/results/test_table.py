@@ -198,6 +198,7 @@ def test_no_gain_over_a_reference_that_lacks_a_seed(tmp_path: Path) -> None:
         {"network": {"backbone": "digits_convnet", "weights": "a.safetensors", "bottleneck": 64}},
         {"network": {"backbone": "digits_convnet", "weights": "none", "bottleneck": 32}},
         {"dataset": {"name": "digits", "digest": "sha256:1"}},
+        {"training": {"epochs": 3}},
     ],
 )
 def test_what_cannot_be_compared_is_never_mixed(tmp_path: Path, other: dict[str, Any]) -> None:
