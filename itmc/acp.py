@@ -15,7 +15,7 @@ from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import CriterionName, Scores, Taylor, normalised
 from itmc.pruning.schedule import ScheduleName, share
 from itmc.pruning.shrink import PruningConfig, kept_layers, training_images
-from itmc.pruning.surgery import Limits, floors, prune_to, recalibrate
+from itmc.pruning.surgery import Limits, floors, meets, prune_to, recalibrate
 from itmc.training.stage import Context, Learner
 
 
@@ -62,7 +62,6 @@ class ACP:
     ) -> None:
         self._config, self._compression, self._context = config, compression, context
         _, self._last = event_window(config, context.training.epochs)
-        self._final_macs = (1 - compression) * context.unpruned_macs
         self._average: Scores = {}
         self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
@@ -74,7 +73,7 @@ class ACP:
 
     def observe(self, student: Network, loss: Tensor) -> None:
         """Accumulate importance over the epoch, from the gradients of ``loss`` (L_TKD)."""
-        if self._macs > self._final_macs:  # else there is nothing more to prune
+        if not self._meets(self._compression):  # else there is nothing more to prune
             self._criterion.observe(student, self._dependencies.groups)
         self._loss_sum = self._loss_sum + loss.detach()
         self._steps += 1
@@ -83,16 +82,15 @@ class ACP:
         """The pruning event after ``epoch`` (from 0), if it has one; returns what happened."""
         loss = float(self._loss_sum) / max(1, self._steps)
         asked = self._share_due(epoch + 1, loss)
-        reference = self._context.unpruned_macs
-        target = (1 - asked) * reference
         removed: dict[str, list[int]] = {}
-        if self._macs > target:
+        if not self._meets(asked):
+            reference = self._context.unpruned_macs
             self._level = loss
             self._average = self._averaged(student.network)
             with student.optimiser.surgery():
                 removed = prune_to(
                     student.network, self._dependencies, self._average,
-                    self._context.example, target, reference, self._limits,
+                    self._context.example, (1 - asked) * reference, reference, self._limits,
                     is_final=asked == self._compression,
                 )  # fmt: skip
             self._average = _without(self._average, removed)
@@ -115,6 +113,10 @@ class ACP:
         self._average = {name: scores.to(device) for name, scores in state["average"].items()}
         self._level = state["level"]
         self._look_at(student)
+
+    def _meets(self, compression: float) -> bool:
+        unpruned = self._context.unpruned_macs
+        return meets(self._macs, (1 - compression) * unpruned, unpruned)
 
     def _look_at(self, student: Network) -> None:
         """Find the coupled groups of ``student`` as it is shaped now."""

@@ -31,17 +31,25 @@ from itmc.training.method import Method, Node, register
 from itmc.training.stage import Context, Handover, Learner, Stage
 
 
+class ITMCConfig(TKDConfig, ACPConfig):
+    """Knobs of TKD and ACP, and how the teacher leads and lives on."""
+
+    teacher_lead: float = Field(1.0, ge=0, le=1)
+    """Share of the teacher's own schedule that is done before the student starts
+    (reconstruction)."""
+    teacher_rate: float = Field(0.1, ge=0)
+    """Factor on the teacher's learning rate once the student has started (reconstruction)."""
+
+
 class Alternate(Stage):
     """The alternation of TKD and ACP, with a live teacher."""
 
     kind = "itmc"
 
-    class Knobs(TKDConfig, ACPConfig):
-        """Those of TKD and ACP, and how the teacher lives on."""
+    class Knobs(ITMCConfig):
+        """The budget, which the plan sets, besides."""
 
         compression: float = Field(ge=0, lt=1)
-        teacher_lead: float = Field(1.0, ge=0, le=1)
-        teacher_rate: float = Field(0.1, ge=0)
 
     knobs: Knobs
 
@@ -118,15 +126,12 @@ class ITMC(Method):
     label = "ITMC"
     citation = "Wang et al., Pattern Recognition 164 (2025) 111512; reconstruction"
 
-    class Knobs(TKDConfig, ACPConfig):
+    class Knobs(ITMCConfig):
         """Hyper-parameters; every one that the abstract leaves open is marked reconstruction."""
 
-        teacher_lead: float = Field(1.0, ge=0, le=1)
-        """Share of the teacher's own schedule that is done before the student starts."""
-        teacher_rate: float = Field(0.1, ge=0)
-        """Factor on the teacher's learning rate once the student has started."""
         student_start: Literal["handover", "initial"] = "handover"
-        """Whether the student copies the teacher at the hand-over, or its initial weights."""
+        """Whether the student copies the teacher at the hand-over, or its initial weights
+        (reconstruction)."""
 
     @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:

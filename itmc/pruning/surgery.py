@@ -16,6 +16,8 @@ from itmc.pruning.importance import Scores
 
 # The reached share of removed MACs may differ from the asked one by this much (one point).
 TOLERANCE = 0.01
+# Selection stops within half of that, above or below the target.
+_SLACK = TOLERANCE / 2
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ def _without_excess(
     return {name: sorted(channels) for name, channels in kept_away.items()}
 
 
+def meets(macs: float, target: float, reference: float) -> bool:
+    """Whether a network of ``macs`` needs no (more) pruning to ``target``."""
+    return macs <= target + _SLACK * reference
+
+
 def prune_to(
     network: nn.Module,
     dependencies: Dependencies,
@@ -149,7 +156,7 @@ def prune_to(
     or where, ``is_final``, the widths are too coarse not to remove a point too much.
     """
     model = MacModel(network, images, dependencies.groups)
-    removed = select(dependencies.groups, scores, model, target, TOLERANCE / 2 * reference, limits)
+    removed = select(dependencies.groups, scores, model, target, _SLACK * reference, limits)
     dependencies.remove(removed)
     network.to(memory_format=torch.channels_last)
     try:
