@@ -78,7 +78,8 @@ def _show_results(out: Path) -> None:
         return
     print(written.text)
     for path in (*written.tables, *written.plots):
-        print(path)
+        inside = path.is_relative_to(Path.cwd())
+        print(path.relative_to(Path.cwd()) if inside else path)
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
