@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -194,13 +194,15 @@ class _Executor:
 def _start_server() -> None:
     """Start the server that forks the workers, unless it runs: deaf to Ctrl-C from the beginning.
 
-    It ignores Ctrl-C by itself, but only once it has imported what the workers need.
+    It ignores Ctrl-C by itself, but only once it has imported what the workers need. So it is
+    started with the signal blocked, which it inherits; here a Ctrl-C of that moment comes after.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what it starts with, it inherits
+    resource_tracker.ensure_running()  # first, for starting it lifts the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _death(code: int | None) -> str:
