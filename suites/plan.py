@@ -93,6 +93,8 @@ def grid(
         for name in spec.domains
         if name in names
     }
+    if network.pretrained and places.weights_file is None:
+        build(network)  # fetches the weights, last: whatever else is wrong is told sooner
     compressions = list(dict.fromkeys([0.0, *suite.compression]))
     return tuple(
         RunConfig(
@@ -179,5 +181,8 @@ def _network(suite: SuiteConfig, classes: int, places: Places) -> NetworkConfig:
         classes=classes,
         image_size=suite.data.image_size,
     )
-    build(network, weights_file=None if file is None else str(file))
+    if file is None:
+        build(network.unpretrained())
+    else:
+        build(network, weights_file=str(file))
     return network

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +137,21 @@ def _create_timm(model: str, weights: str) -> nn.Module:
             f"weights {weights!r} are unknown to timm/{architecture}; allowed: none, a file, "
             f"{listed}"
         )
-    backbone: nn.Module = timm.create_model(weights, pretrained=True, num_classes=0)
+    with _without_retry_warnings():
+        backbone: nn.Module = timm.create_model(weights, pretrained=True, num_classes=0)
     return backbone
+
+
+@contextmanager
+def _without_retry_warnings() -> Iterator[None]:
+    """The hub's client warns of each of many retries; one line at the end says as much."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _load_file(backbone: nn.Module, path: Path, name: str) -> None:
