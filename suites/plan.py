@@ -12,6 +12,7 @@ from itmc.cost import count_macs
 from itmc.domains.catalog import dataset
 from itmc.domains.store import Domain, prepare
 from itmc.errors import UsageError
+from itmc.networks.backbones import check_tag
 from itmc.networks.build import NetworkConfig, build, example
 from itmc.training.method import Method, Node, knobs_of, method
 from suites.config import Places, RunConfig, SuiteConfig
@@ -181,8 +182,10 @@ def _network(suite: SuiteConfig, classes: int, places: Places) -> NetworkConfig:
         classes=classes,
         image_size=suite.data.image_size,
     )
-    if file is None:
-        build(network.unpretrained())
-    else:
+    if file is not None:
         build(network, weights_file=str(file))
+    else:
+        build(network.unpretrained())
+        if network.pretrained:
+            check_tag(network.backbone, network.weights)
     return network

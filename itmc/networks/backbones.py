@@ -96,50 +96,58 @@ def without_classifier(model: nn.Module) -> nn.Module:
     raise UsageError(f"{type(model).__name__} has no layer with {IMAGENET_CLASSES} outputs")
 
 
-def _create_pretrained(name: str, weights: str) -> nn.Module:
+def check_tag(name: str, weights: str) -> tuple[str, str]:
+    """``(library, model)`` of the backbone ``name``, whose library lists the tag ``weights``.
+
+    Nothing is fetched. Raises UsageError, naming the tags there are.
+    """
     library, model = resolve(name)
+    if library == "own":
+        raise UsageError(f"backbone {name!r} has no pretrained weights; allowed: none, or a file")
+    if library == "torchvision":
+        allowed, hint = list(_torchvision_tags(model)), " (timm's tags go with --backbone timm/...)"
+    else:
+        import timm
+
+        model, hint = model.partition(".")[0], ""
+        allowed = timm.list_pretrained(f"{model}.*")
+    if weights not in allowed:
+        listed = ", ".join(allowed) or "none are listed for this model"
+        raise UsageError(
+            f"weights {weights!r} are unknown to {library}/{model}; allowed: none, a file, "
+            f"{listed}{hint}"
+        )
+    return library, model
+
+
+def _create_pretrained(name: str, weights: str) -> nn.Module:
+    library, model = check_tag(name, weights)
     try:
         if library == "torchvision":
-            return _create_torchvision(model, weights)
-        if library == "timm":
-            return _create_timm(model, weights)
+            from torchvision import models
+
+            network = models.get_model(model, weights=None)
+            tag = _torchvision_tags(model)[weights]
+            # Never unpickled: weights_only is handed through to torch.load.
+            network.load_state_dict(tag.get_state_dict(check_hash=True, weights_only=True))
+            return without_classifier(network)
+        import timm
+
+        with _without_retry_warnings():
+            backbone: nn.Module = timm.create_model(weights, pretrained=True, num_classes=0)
     except OSError as error:
         raise UsageError(
             f"weights {weights!r} of {name!r} could not be fetched ({first_line(error)}); give a "
             "file with --weights, or 'none'"
         ) from error
-    raise UsageError(f"backbone {name!r} has no pretrained weights; allowed: none, or a file")
+    return backbone
 
 
-def _create_torchvision(model: str, weights: str) -> nn.Module:
+def _torchvision_tags(model: str) -> dict[str, Any]:
+    """The weights of a torchvision model by their own names; no alias such as DEFAULT."""
     from torchvision import models
 
-    tags = {tag.name: tag for tag in models.get_model_weights(model)}  # no alias such as DEFAULT
-    if weights not in tags:
-        raise UsageError(
-            f"weights {weights!r} are unknown to torchvision/{model}; allowed: none, a file, "
-            f"{', '.join(tags)} (timm's tags go with --backbone timm/...)"
-        )
-    network = models.get_model(model, weights=None)
-    # Never unpickled: weights_only is handed through to torch.load.
-    network.load_state_dict(tags[weights].get_state_dict(check_hash=True, weights_only=True))
-    return without_classifier(network)
-
-
-def _create_timm(model: str, weights: str) -> nn.Module:
-    import timm
-
-    architecture = model.partition(".")[0]
-    allowed = timm.list_pretrained(f"{architecture}.*")
-    if weights not in allowed:
-        listed = ", ".join(allowed) or "timm lists none for this model"
-        raise UsageError(
-            f"weights {weights!r} are unknown to timm/{architecture}; allowed: none, a file, "
-            f"{listed}"
-        )
-    with _without_retry_warnings():
-        backbone: nn.Module = timm.create_model(weights, pretrained=True, num_classes=0)
-    return backbone
+    return {tag.name: tag for tag in models.get_model_weights(model)}
 
 
 @contextmanager
