@@ -18,6 +18,8 @@ class NarrowKnobs(PruningConfig):
     """lambda, the factor on the discrepancy."""
     init: Literal["sliced", "scratch"] = "sliced"
     """Start from the first channels of the shared start, or from random weights."""
+    cost_aware: Literal["none"] = "none"
+    """Widths are uniform here, so that nothing is ranked."""
 
 
 @register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from itmc.cost import count_macs
 from itmc.networks.build import Network
 from itmc.pruning import importance
+from itmc.pruning.cost_aware import Savings, per_saving, savings
 from itmc.pruning.groups import Dependencies
-from itmc.pruning.importance import CriterionName, Scores, Taylor, normalised
+from itmc.pruning.importance import CriterionName, Scores, normalised
 from itmc.pruning.schedule import ScheduleName, share
+from itmc.pruning.selection import Limits, floors
 from itmc.pruning.shrink import PruningConfig, kept_layers, training_images
-from itmc.pruning.surgery import Limits, floors, meets, prune_to, recalibrate
+from itmc.pruning.surgery import meets, prune_to, recalibrate
 from itmc.training.stage import Context, Learner
 
 
@@ -63,6 +66,7 @@ class ACP:
         self._config, self._compression, self._context = config, compression, context
         _, self._last = event_window(config, context.training.epochs)
         self._average: Scores = {}
+        self._measured: Savings = {}  # microseconds, of the unpruned student
         self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
         self._look_at(student)
@@ -71,9 +75,16 @@ class ACP:
             floors(self._dependencies.groups, config.min_share, config.min_width), config.round_to
         )
 
+    def watch(self, student: Network) -> AbstractContextManager[None]:
+        """Open around the student's forward passes of a step, source first."""
+        if not self._is_pruning():
+            return nullcontext()
+        per_domain = self._context.training.batch_size
+        return self._criterion.watch(student, self._dependencies.groups, per_domain)
+
     def observe(self, student: Network, loss: Tensor) -> None:
         """Accumulate importance over the epoch, from the gradients of ``loss`` (L_TKD)."""
-        if not self._meets(self._compression):  # else there is nothing more to prune
+        if self._is_pruning():
             self._criterion.observe(student, self._dependencies.groups)
         self._loss_sum = self._loss_sum + loss.detach()
         self._steps += 1
@@ -82,17 +93,19 @@ class ACP:
         """The pruning event after ``epoch`` (from 0), if it has one; returns what happened."""
         loss = float(self._loss_sum) / max(1, self._steps)
         asked = self._share_due(epoch + 1, loss)
-        removed: dict[str, list[int]] = {}
+        gone: dict[str, int] = {}
         if not self._meets(asked):
             reference = self._context.unpruned_macs
             self._level = loss
             self._average = self._averaged(student.network)
+            ranking = self._ranking(student.network)
             with student.optimiser.surgery():
                 removed = prune_to(
-                    student.network, self._dependencies, self._average,
+                    student.network, self._dependencies, ranking,
                     self._context.example, (1 - asked) * reference, reference, self._limits,
                     is_final=asked == self._compression,
                 )  # fmt: skip
+            gone = self._dependencies.channels(removed)
             self._average = _without(self._average, removed)
             recalibrate(student.network, training_images(self._context, self._config.bn_batches))
             self._look_at(student.network)
@@ -100,19 +113,28 @@ class ACP:
         return {
             "asked_share": round(asked, 6),
             "tkd_loss": loss,
-            "removed_channels": {name: len(channels) for name, channels in removed.items()},
+            "removed_channels": gone,
         }
 
     def state(self) -> dict[str, Any]:
         """What one epoch hands to the next."""
-        return {"average": dict(self._average), "level": self._level}
+        return {
+            "average": dict(self._average),
+            "level": self._level,
+            "measured": dict(self._measured),
+        }
 
     def load_state(self, state: dict[str, Any], student: Network) -> None:
         """Restore ``state`` for ``student``, which has its saved shape already."""
         device = self._context.device
         self._average = {name: scores.to(device) for name, scores in state["average"].items()}
         self._level = state["level"]
+        self._measured = state["measured"]
         self._look_at(student)
+
+    def _is_pruning(self) -> bool:
+        """Whether there is more to prune, so that importance is still asked for."""
+        return not self._meets(self._compression)
 
     def _meets(self, compression: float) -> bool:
         unpruned = self._context.unpruned_macs
@@ -144,13 +166,28 @@ class ACP:
     def _averaged(self, network: Network) -> Scores:
         """Importance averaged over events with momentum; renormalised, as channels have gone."""
         now = self._criterion.scores(network, self._dependencies.groups)
-        if not isinstance(self._criterion, Taylor) or not self._average:
+        if not self._criterion.needs_gradients or not self._average:
             return now
         momentum = self._config.momentum
         return {
             name: momentum * normalised(self._average[name]) + (1 - momentum) * scores
             for name, scores in now.items()
         }
+
+    def _ranking(self, network: Network) -> Scores:
+        """What channels are ranked by: their average importance, per cost where that is asked for.
+
+        The quotient enters no average. Latency is measured once, at the first event, and saved:
+        a resumed run goes on with the numbers that it began with.
+        """
+        kind = self._config.cost_aware
+        if kind == "none":
+            return self._average
+        example, groups = self._context.example, self._dependencies.groups
+        saved = self._measured or savings(kind, network, example, groups, self._config.round_to)
+        if kind == "latency":
+            self._measured = saved
+        return per_saving(self._average, saved)
 
 
 def _without(scores: Scores, removed: dict[str, list[int]]) -> Scores:

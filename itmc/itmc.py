@@ -81,7 +81,8 @@ class Alternate(Stage):
         teachers, source, target = self.tkd.teacher_losses(
             teacher, batch, self._teacher_progress(progress)
         )
-        students = self.tkd.student_losses(student, source, target, batch, progress)
+        with self.acp.watch(self.student):
+            students = self.tkd.student_losses(student, source, target, batch, progress)
         self._tkd_loss = sum(students.values(), start=batch.source.new_zeros(()))
         return teachers | students
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from itmc.errors import UsageError, first_line
+from itmc.networks.families import prunable
 from itmc.networks.small import DigitsConvNet
 
 IMAGENET_CLASSES = 1000
@@ -30,10 +31,11 @@ def create_backbone(name: str, weights: str = "none", weights_file: str | None =
     if weights_file is not None:
         backbone = _create(name)
         _load_file(backbone, Path(weights_file), name)
-        return backbone
-    if weights == "none":
-        return _create(name)
-    return _create_pretrained(name, weights)
+    elif weights == "none":
+        backbone = _create(name)
+    else:
+        backbone = _create_pretrained(name, weights)
+    return prunable(backbone)
 
 
 def _create(name: str) -> nn.Module:
@@ -41,9 +43,7 @@ def _create(name: str) -> nn.Module:
     if library == "own":
         return OWN[model]()
     if library == "torchvision":
-        from torchvision import models
-
-        return without_classifier(models.get_model(model, weights=None))
+        return without_classifier(_torchvision_model(model))
     import timm
 
     backbone: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
@@ -124,9 +124,7 @@ def _create_pretrained(name: str, weights: str) -> nn.Module:
     library, model = check_tag(name, weights)
     try:
         if library == "torchvision":
-            from torchvision import models
-
-            network = models.get_model(model, weights=None)
+            network = _torchvision_model(model)
             tag = _torchvision_tags(model)[weights]
             # Never unpickled: weights_only is handed through to torch.load.
             network.load_state_dict(tag.get_state_dict(check_hash=True, weights_only=True))
@@ -141,6 +139,16 @@ def _create_pretrained(name: str, weights: str) -> nn.Module:
             "file with --weights, or 'none'"
         ) from error
     return backbone
+
+
+def _torchvision_model(model: str) -> nn.Module:
+    """A torchvision model at random weights."""
+    from torchvision import models
+
+    # These two warn of a change of the default that they do not know otherwise.
+    explicit = {"init_weights": True} if model in ("googlenet", "inception_v3") else {}
+    network: nn.Module = models.get_model(model, weights=None, **explicit)
+    return network
 
 
 def _torchvision_tags(model: str) -> dict[str, Any]:

@@ -1,22 +1,32 @@
-"""A pruned network as data: the widths of its layers (JSON) and its weights (safetensors)."""
+"""A pruned network as data: the widths of its layers (JSON) and its weights (safetensors).
+
+The two files are one thing. ``<name>.json`` holds the sha256 of ``<name>.safetensors`` and, in its
+last line, of itself; a pair of which a byte was altered, lost or swapped is refused.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as parse, save
 from torch import Tensor, nn
 
 from itmc.config import Frozen
 from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.networks.build import Network, NetworkConfig, build
+from itmc.networks.families import settle
+from itmc.networks.layers import ATTENTION, Gather
 
-FORMAT = 1
+FORMAT = 2
+_SEAL = ',\n "sha256": '
+_REMEDY = "copy both files of the network again, or delete their folder and run the suite again"
 Widths = dict[str, dict[str, int]]
 
 # What surgery changes in a layer besides its tensors.
@@ -27,15 +37,31 @@ _WIDTH_ATTRIBUTES = (
     "in_features",
     "out_features",
     "num_features",
+    "num_channels",
+    "num_groups",
+    "num_parameters",
+    "num_heads",
+    "attn_dim",
+    "channels",
+)
+_WITH_WIDTHS = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.PReLU,
+    *ATTENTION,
+    Gather,
 )
 
 
 class Description(Frozen):
-    """What ``<name>.json`` holds."""
+    """What ``<name>.json`` holds, besides its own sha256."""
 
     format: int
     network: NetworkConfig
     widths: Widths
+    safetensors_sha256: str
 
 
 def widths_of(network: nn.Module) -> Widths:
@@ -43,7 +69,7 @@ def widths_of(network: nn.Module) -> Widths:
     return {
         name: {a: value for a in _WIDTH_ATTRIBUTES if isinstance(value := getattr(m, a, None), int)}
         for name, m in network.named_modules()
-        if any(True for _ in m.parameters(recurse=False))
+        if isinstance(m, _WITH_WIDTHS)
     }
 
 
@@ -85,6 +111,7 @@ def reshape(network: nn.Module, widths: Widths, shapes: dict[str, tuple[int, ...
             owner.register_buffer(attribute, empty)
         if isinstance(owner, nn.LayerNorm):
             owner.normalized_shape = shape
+    settle(network)
     for name in widths:
         _check_widths(name, modules[name])
 
@@ -98,6 +125,8 @@ def _check_widths(name: str, layer: nn.Module) -> None:
         expected = layer.out_features, layer.in_features
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         expected = (layer.num_features,)
+    elif isinstance(layer, nn.GroupNorm):
+        expected = (layer.num_channels,)
     weight = getattr(layer, "weight", None)
     if expected and isinstance(weight, Tensor) and tuple(weight.shape[:2]) != expected:
         raise UsageError(
@@ -115,15 +144,44 @@ def load_state(network: nn.Module, widths: Widths, state: dict[str, Tensor]) -> 
 
 
 def save_network(network: Network, config: NetworkConfig, folder: Path, name: str) -> None:
-    """Write ``<name>.json`` (architecture) and ``<name>.safetensors`` (weights) atomically."""
+    """Write ``<name>.safetensors`` (weights), then ``<name>.json`` (architecture), atomically.
+
+    A process killed between the two leaves weights that the JSON, if there is one, does not name:
+    they are refused until the network is saved again.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    weights = save(tensors)
     description = {
         "format": FORMAT,
         "network": config.model_dump(),
         "widths": widths_of(network),
+        "safetensors_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    write_atomic(folder / f"{name}.safetensors", save(tensors))
-    write_atomic(folder / f"{name}.json", json.dumps(description, indent=1).encode() + b"\n")
+    write_atomic(folder / f"{name}.safetensors", weights)
+    write_atomic(folder / f"{name}.json", sealed(description))
+
+
+def load(path: str | Path) -> Network:
+    """The network saved at ``path``, ready to use: in eval mode, on the CPU, in float32.
+
+    ``path``: a run's directory, or one of the two files of a network (the other lies beside it).
+    Nothing is unpickled or fetched.
+
+        from itmc.networks import load
+        network = load("runs/digits/<hash>")
+        features, logits = network(images)  # (N, 3, S, S), normalised as in training
+
+    Raises UsageError where a file is missing, was altered, or is not the other one's.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return load_network(path)[0]
+    if path.suffix not in (".json", ".safetensors"):
+        raise UsageError(
+            f"{str(path)!r} is no directory, nor the .json or .safetensors file of a network; give "
+            "the directory of a run, or one of its two files"
+        )
+    return load_network(path.parent, path.stem)[0]
 
 
 def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkConfig]:
@@ -133,16 +191,11 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
     """
     description = _read_description(folder / f"{name}.json")
     config = description.network
-    # The architecture only: the weights come from the file, never from a download.
-    network = build(config.unpretrained())
     path = folder / f"{name}.safetensors"
+    state = _read_weights(path, description.safetensors_sha256)
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(
-            f"{path.name} in {str(folder)!r} is missing or damaged: {error}"
-        ) from error
-    try:
+        # The architecture only: the weights come from the file, never from a download.
+        network = build(config.unpretrained())
         load_state(network, description.widths, state)
     except RuntimeError as error:
         raise UsageError(
@@ -151,22 +204,65 @@ def load_network(folder: Path, name: str = "student") -> tuple[Network, NetworkC
     return network.to(memory_format=torch.channels_last).eval(), config
 
 
-def _read_description(path: Path) -> Description:
-    try:
-        description = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+def sealed(description: dict[str, Any]) -> bytes:
+    """The file of a description: its JSON, with the sha256 of all before it as the last value."""
+    return _seal(json.dumps(description, indent=1).removesuffix("\n}").encode())
+
+
+def _seal(body: bytes) -> bytes:
+    """``body``, JSON without its end, with the value that guards it and its end."""
+    return body + f'{_SEAL}"{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise UsageError(
-            f"{path.name} in {str(path.parent)!r} is missing or damaged: {error}"
-        ) from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UsageError(
-            f"{path.name} in {str(path.parent)!r} is no network of format {FORMAT}, the only known"
+            f"{path.name} in {str(path.parent)!r} is damaged, or another network's: its sha256 is "
+            f"not the one in {path.stem}.json; {_REMEDY}"
         )
+    try:
+        return parse(content)
+    except SafetensorError as error:
+        raise UsageError(
+            f"{path.name} in {str(path.parent)!r} is no safetensors file: {error}"
+        ) from error
+
+
+def _read_description(path: Path) -> Description:
+    where = f"{path.name} in {str(path.parent)!r}"
+    content = _read(path)
+    try:
+        description = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is damaged: {error}; {_REMEDY}") from error
+    if not isinstance(description, dict) or "format" not in description:
+        raise UsageError(f"{where} describes no network; give the directory of a run")
+    if description["format"] != FORMAT:
+        raise UsageError(
+            f"{where} is of format {str(description['format'])[:20]}, this version reads {FORMAT} "
+            "only; delete its folder and run the suite again"
+        )
+    if content != _seal(content.rpartition(_SEAL.encode())[0]):
+        raise UsageError(
+            f"{where} was altered after it was written: its sha256 does not fit; {_REMEDY}"
+        )
+    del description["sha256"]
     try:
         return Description.model_validate(description)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where} is damaged: {key}: {first['msg']}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        what = "is missing" if missing else f"cannot be read ({error.strerror})"
         raise UsageError(
-            f"{path.name} in {str(path.parent)!r} is damaged: {where}: {first['msg']}"
+            f"{path.name} in {str(path.parent)!r} {what}; give the directory of a finished run, or "
+            f"copy both files of the network ({path.stem}.json and {path.stem}.safetensors)"
         ) from error

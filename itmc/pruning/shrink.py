@@ -13,9 +13,11 @@ from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.networks.build import Network
 from itmc.pruning import importance
+from itmc.pruning.cost_aware import CostAware, per_saving, savings
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import CriterionName, Scores
-from itmc.pruning.surgery import Limits, floors, prune_to, recalibrate
+from itmc.pruning.selection import Limits, floors
+from itmc.pruning.surgery import prune_to, recalibrate
 from itmc.seeding import seeded
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ class PruningConfig(Frozen):
     of few channels strangles all that follow."""
     round_to: int = Field(1, ge=1)
     """Widths become multiples of this, which hardware likes."""
+    cost_aware: CostAware = "none"
+    """Rank channels by importance alone, or by importance per ``macs`` or measured ``latency`` that
+    their removal saves. Measurements differ: with ``latency`` no two runs are alike to the bit."""
 
 
 class Shrink(PruningConfig):
@@ -58,6 +63,10 @@ def shrink(
     dependencies = Dependencies(network, context.example, kept_layers(network))
     with seeded("shrink", context.seed):  # for dropout, and for new weights
         scores = _judged(network, config, context, loss, dependencies)
+        if (kind := config.cost_aware) != "none":
+            groups = dependencies.groups
+            saved = savings(kind, network, context.example, groups, config.round_to)
+            scores = per_saving(scores, saved)
         prune_to(
             network,
             dependencies,
@@ -88,7 +97,9 @@ def _judged(
         network.train()
         for batch in context.batches.first(config.importance_batches):
             network.zero_grad()
-            torch.autograd.backward(loss(network, batch))
+            with criterion.watch(network, dependencies.groups, len(batch.source)):
+                value = loss(network, batch)
+            torch.autograd.backward(value)
             criterion.observe(network, dependencies.groups)
         network.zero_grad()
     return criterion.scores(network, dependencies.groups)

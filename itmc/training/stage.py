@@ -44,6 +44,10 @@ class Context:
         """The unpruned network at its initial weights, the same for every method of a seed."""
         return build(self.network, self.seed, self.weights_file).to(self.device)
 
+    def unpruned_network(self) -> Network:
+        """The unpruned network at random weights: for its shape."""
+        return build(self.network.unpretrained()).to(self.device)
+
     @cached_property
     def example(self) -> Tensor:
         """One image to trace with, ``(1, 3, S, S)``."""
@@ -52,8 +56,7 @@ class Context:
     @cached_property
     def unpruned_macs(self) -> int:
         """MACs of the unpruned network for one image: what compression is a share of."""
-        network = build(self.network.unpretrained()).to(self.device)
-        return count_macs(network, self.example)
+        return count_macs(self.unpruned_network(), self.example)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -185,11 +188,26 @@ class Stage(ABC):
         """Restore what ``state`` gave, into a stage that was built anew."""
         for role, learner in self.learners.items():
             saved = state[role]
+            if _is_narrower(learner.network, saved["network"]):
+                # Pruned by measured latency, which was another when the stage was first built.
+                for name, part in self.context.unpruned_network().named_children():
+                    setattr(learner.network, name, part)
             load_state(learner.network, saved["widths"], saved["network"])
             learner.network.to(memory_format=torch.channels_last)
             if learner.discrepancy is not None:
                 learner.discrepancy.load_state_dict(saved["discrepancy"])
             learner.optimiser.load_state(saved["momentum"])
+
+
+def _is_narrower(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor of ``network`` is smaller, on any side, than its namesake in ``state``."""
+    own = network.state_dict()
+    return any(
+        here < there
+        for name, tensor in state.items()
+        if name in own
+        for here, there in zip(own[name].shape, tensor.shape, strict=False)
+    )
 
 
 def both_domains(

@@ -1,0 +1,55 @@
+"""The interface of all importance criteria."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from itmc.pruning.groups import Group
+
+Scores = dict[str, Tensor]
+"""One score a unit, ``(width,)``, by the name of its group."""
+
+
+class Criterion(ABC):
+    """Scores the units of each group; the lowest go first.
+
+    Where it ``needs_gradients``, a step of its data is
+
+        with criterion.watch(network, groups, per_domain):
+            loss = ...          # the forward passes
+        loss.backward()
+        criterion.observe(network, groups)
+
+    and ``scores`` averages over the steps observed, each with the same weight, in any order.
+    """
+
+    needs_gradients: ClassVar[bool] = False
+
+    def watch(
+        self, network: nn.Module, groups: tuple[Group, ...], per_domain: int
+    ) -> AbstractContextManager[None]:
+        """Open around the forward passes of one step, for criteria that look at activations.
+
+        ``per_domain``: the images of each domain in the step, those of the source passing first.
+        Outside of it nothing is attached to ``network``: neither evaluation, tracing, copying nor
+        surgery meets a hook.
+        """
+        return nullcontext()
+
+    def observe(self, network: nn.Module, groups: tuple[Group, ...]) -> None:  # noqa: B027
+        """Take in the gradients of one step, after backward and before the optimiser's step."""
+
+    @abstractmethod
+    def scores(self, network: nn.Module, groups: tuple[Group, ...]) -> Scores:
+        """One score a unit, ``(width,)``, by group name, comparable between layers."""
+
+
+def normalised(scores: Tensor) -> Tensor:
+    """``scores`` of one layer divided by their L2 norm (Molchanov et al. 2017, sec. 2.2)."""
+    length: Tensor = scores.norm()
+    return scores / length.clamp_min(torch.finfo(scores.dtype).tiny)
