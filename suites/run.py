@@ -9,11 +9,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from itmc.errors import UsageError
+from suites.command import DONE, FAILED, INTERRUPTED, WRONG_USAGE, Parser
 
 if TYPE_CHECKING:
     from itmc.training.method import Method
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 # What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 STOPPED = "stopped; the same command takes up where it stopped"
 
 
@@ -210,16 +210,11 @@ def _numbers(text: str, option: str, kind: Callable[[str], float]) -> list[float
         raise UsageError(f"{option} {text!r}: expected {what} separated by commas") from error
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
     from itmc.training.method import GROUPS, methods
     from suites.config import suite_names
 
-    parser = _Parser(
+    parser = Parser(
         prog="python -m suites.run",
         description="Run every method on every task, compression and seed; then show the table.",
         epilog=f"methods: {', '.join(methods())}; groups: {', '.join(GROUPS)}",

@@ -35,6 +35,11 @@ class DataConfig(Frozen):
     source_holdout: float = Field(0.1, ge=0, lt=0.5)
     """Share of the labelled source kept out of training, to validate on."""
 
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each channel (red, green, blue) of images from 0 to 1."""
+        return _STATISTICS[self.normalise]
+
 
 def augmented(images: np.ndarray, config: DataConfig, random: np.random.Generator) -> Tensor:
     """A training batch: ``(N, S, S, 3)`` uint8 to normalised float ``(N, 3, size, size)``."""
@@ -54,19 +59,37 @@ def augmented(images: np.ndarray, config: DataConfig, random: np.random.Generato
 def plain(images: np.ndarray, config: DataConfig) -> Tensor:
     """A test batch: centre crop, resize, normalise; shapes as in ``augmented``."""
     stored = _channels_first(images)
-    side = round(stored.shape[-1] * config.test_crop)
+    side = _crop_side(stored.shape[-1], config)
     return normalised(_resize(transforms.center_crop(stored, [side]), config.image_size), config)
+
+
+def in_words(config: DataConfig, stored_size: int) -> str:
+    """What becomes of an image file in a test batch, for those who use the network elsewhere.
+
+    ``stored_size``: side of the stored images, in pixels.
+    """
+    side = _crop_side(stored_size, config)
+    steps = [f"RGB resized to {stored_size}x{stored_size} (bilinear)"]
+    if side != stored_size:
+        steps.append(f"centre crop of {side}x{side}")
+    if side != config.image_size:
+        steps.append(f"resized to {config.image_size}x{config.image_size}")
+    return ", ".join([*steps, "divided by 255, minus mean, divided by std"])
 
 
 def normalised(batch: Tensor, config: DataConfig) -> Tensor:
     """Uint8 ``(N, 3, S, S)`` to float with the configured mean and deviation, channels last."""
-    mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in _STATISTICS[config.normalise])
+    mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in config.statistics)
     scaled = (batch.float() / 255 - mean) / deviation
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_first(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+
+
+def _crop_side(stored_size: int, config: DataConfig) -> int:
+    return round(stored_size * config.test_crop)
 
 
 def _resize(batch: Tensor, size: int) -> Tensor:

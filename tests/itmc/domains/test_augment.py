@@ -10,7 +10,7 @@ import torch
 import torchvision.transforms.v2.functional as transforms
 from torch import Tensor
 
-from itmc.domains.augment import DataConfig, augmented, normalised, plain
+from itmc.domains.augment import DataConfig, augmented, in_words, normalised, plain
 from itmc.seeding import generator
 
 
@@ -134,6 +134,17 @@ def test_a_test_batch_at_full_size_is_not_resampled() -> None:
     images = stored()
     batch = plain(images, config(test_crop=1.0, normalise="half"))
     assert np.array_equal(pixels(batch, *HALF).permute(0, 2, 3, 1).numpy(), images)
+
+
+def test_a_test_batch_in_words_names_the_steps_that_do_something() -> None:
+    assert in_words(config(image_size=224, test_crop=0.875), 256) == (
+        "RGB resized to 256x256 (bilinear), centre crop of 224x224, divided by 255, minus mean, "
+        "divided by std"
+    )
+    assert in_words(config(image_size=24, test_crop=1.0), 32) == (
+        "RGB resized to 32x32 (bilinear), resized to 24x24, divided by 255, minus mean, "
+        "divided by std"
+    )
 
 
 @pytest.mark.parametrize("augment", ["resized_crop", "shift", "none"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from itmc.errors import UsageError
 from itmc.networks.build import Network, NetworkConfig, build, example
-from itmc.networks.spec import load_network, load_state, save_network, widths_of
+from itmc.networks.spec import load_network, load_state, save_network, sealed, widths_of
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.shrink import kept_layers
 
@@ -90,10 +91,20 @@ def test_widths_follow_the_tensors(tmp_path: Path) -> None:
 Tamper = Callable[[dict[str, Any]], object]
 
 
+def forge(path: Path, tamper: Tamper) -> None:
+    """Change a description and give it a sha256 that fits, as no accident would."""
+    description = json.loads(path.read_text())
+    del description["sha256"]
+    tamper(description)
+    path.write_bytes(sealed(description))
+
+
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (lambda d: d.update(format=2), "no network of format 1"),
+        (lambda d: d.update(format=1), "format 1, this version reads 2"),
+        (lambda d: d.pop("format"), "describes no network"),
+        (lambda d: d.pop("safetensors_sha256"), "safetensors_sha256: Field required"),
         (lambda d: d.pop("network"), "network: Field required"),
         (lambda d: d.pop("widths"), "widths: Field required"),
         (lambda d: d.update(extra=1), "extra"),
@@ -111,14 +122,11 @@ Tamper = Callable[[dict[str, Any]], object]
         (lambda d: d["widths"]["backbone.features.1"].update(num_features=99), "features.1"),
     ],
 )
-def test_a_tampered_description_is_a_usage_error(
+def test_a_forged_description_is_a_usage_error(
     tamper: Tamper, message: str, tmp_path: Path
 ) -> None:
     save_network(pruned(config()), config(), tmp_path, "student")
-    path = tmp_path / "student.json"
-    description = json.loads(path.read_text())
-    tamper(description)
-    path.write_text(json.dumps(description))
+    forge(tmp_path / "student.json", tamper)
     with pytest.raises(UsageError, match=message):
         load_network(tmp_path)
 
@@ -152,7 +160,9 @@ def test_weights_cut_short_are_a_usage_error(share: float, tmp_path: Path) -> No
 def test_weights_of_another_architecture_are_a_usage_error(tmp_path: Path) -> None:
     save_network(pruned(config()), config(), tmp_path, "student")
     save_network(build(config("resnet18")), config("resnet18"), tmp_path, "other")
-    (tmp_path / "other.safetensors").rename(tmp_path / "student.safetensors")
+    weights = (tmp_path / "other.safetensors").rename(tmp_path / "student.safetensors")
+    named = hashlib.sha256(weights.read_bytes()).hexdigest()
+    forge(tmp_path / "student.json", lambda d: d.update(safetensors_sha256=named))
     with pytest.raises(UsageError, match="lack the tensor"):
         load_network(tmp_path)
 
