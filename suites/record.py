@@ -17,6 +17,8 @@ from itmc import cost
 from itmc.config import digest
 from itmc.evaluation.evaluator import select
 from itmc.networks.build import Network
+from itmc.pruning.groups import Dependencies
+from itmc.pruning.shrink import kept_layers
 from itmc.pruning.surgery import TOLERANCE
 from itmc.training.method import method
 from itmc.training.stage import Context
@@ -33,7 +35,8 @@ def make_record(
     """The record of ``run``, whose last stage has the log ``history``."""
     chosen = method(run.method)
     unpruned = context.unpruned_macs
-    student_cost = cost.measure(student, context.example)
+    networks = {"student": student, "teacher": context.fresh_network()}
+    costs = cost.measure(networks, context.example)
     budget = (1 - run.compression + TOLERANCE) * unpruned
     phases = {name: sum(e["seconds"][name] for e in history) for name in history[0]["seconds"]}
     return {
@@ -66,17 +69,21 @@ def make_record(
         "seed": run.seed,
         "compression": {
             "asked": run.compression,
-            "reached": 1 - student_cost["macs"] / unpruned,
+            "reached": 1 - costs["student"]["macs"] / unpruned,
+            "left_whole": _left_whole(context) if run.compression else {},
         },
         "accuracy": select(history, budget),
-        "cost": {
-            "student": student_cost,
-            "teacher": cost.measure(context.fresh_network(), context.example),
-        },
+        "cost": costs,
         "effort": _effort(run, unpruned, phases, len(history)),
         "environment": _environment(context.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _left_whole(context: Context) -> dict[str, str]:
+    """Layers that pruning cannot narrow, and why; those of the features and the classes besides."""
+    network = context.unpruned_network()
+    return Dependencies(network, context.example, kept_layers(network)).whole
 
 
 def _effort(

@@ -32,6 +32,22 @@ def test_the_method_shown_runs_as_one_more_file(tmp_path: Path) -> None:
     assert len(shown.splitlines()) <= 120
 
 
+def test_the_pruning_shown_runs_and_is_short(tmp_path: Path) -> None:
+    shown = next(block for block in _blocks("python") if "prune(" in block)
+    assert len(shown.splitlines()) <= 15
+    done = subprocess.run(
+        [sys.executable, "-c", shown],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    removed, shape = done.stdout.splitlines()
+    assert 49 <= float(removed.partition("%")[0]) <= 51
+    assert shape == "torch.Size([2, 1000])"
+
+
 def test_the_first_commands_are_make_demo_and_make_test() -> None:
     commands = re.findall(r"^    (make \w+)", README, flags=re.MULTILINE)
     assert commands[:2] == ["make demo", "make test"]

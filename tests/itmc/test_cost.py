@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from itmc.cost import count_macs, latency, layer_macs, measure
+from itmc.cost import count_macs, durations, layer_macs, measure
 from itmc.networks.backbones import create_backbone
 from itmc.networks.build import NetworkConfig, build
 from tests.itmc.helpers import KINDS, images, small, torch_macs
@@ -72,7 +72,8 @@ def test_layers_add_up_to_the_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [count_macs, layer_macs, measure, lambda n, x: latency(n, x, 2)]
+    "function",
+    [count_macs, layer_macs, lambda n, x: measure({"n": n}, x), lambda n, x: durations([n], x, 2)],
 )
 def test_a_network_comes_out_as_it_went_in(function: object) -> None:
     network = small("plain")
@@ -94,13 +95,33 @@ def test_modes_are_restored_after_an_error() -> None:
 
 def test_measure_gives_every_cost() -> None:
     network = build(NetworkConfig(bottleneck=16, classes=5, image_size=32))
-    costs = measure(network, images(1, 32))
+    costs = measure({"it": network}, images(1, 32))["it"]
     assert costs["macs"] == torch_macs(network, images(1, 32))
     assert costs["parameters"] == sum(p.numel() for p in network.parameters())
     # 16x16, 16x16, 8x8 and 4x4 maps of the convolutions, the bottleneck, the head.
     assert costs["activations"] == 16 * 256 + 16 * 256 + 32 * 64 + 64 * 16 + 16 + 5
     size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
     assert size < costs["bytes"] < size + 30_000
+    assert costs["latency_ms"].pop("threads") == torch.get_num_threads()
     assert costs["latency_ms"].keys() == {"batch_1", "batch_32"}
     for timing in costs["latency_ms"].values():
         assert 0 < timing["p50"] <= timing["p95"]
+
+
+def test_networks_are_timed_in_turns() -> None:
+    calls: list[str] = []
+
+    class Recorded(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            assert inputs.shape == (4, 3, 12, 12)
+            calls.append(self.name)
+            return inputs
+
+    taken = durations([Recorded("a"), Recorded("b")], images(), 4, seconds=0.001)
+    rounds = len(taken)
+    assert taken.shape == (rounds, 2) and 3 <= rounds <= 50 and (taken > 0).all()
+    assert calls == ["a"] * 3 + ["b"] * 3 + ["a", "b"] * rounds

@@ -76,7 +76,8 @@ def test_off_a_terminal_it_says_a_plain_line_a_run(grid: Finished) -> None:
 
 def test_a_record_has_every_field_of_the_design(grid: Finished) -> None:
     counts = {"macs": int, "parameters": int, "activations": int, "bytes": int}
-    latency = {f"batch_{n}": {"p50": float, "p95": float} for n in (1, 32)}
+    timing = {"p50": float, "p95": float}
+    latency = {"threads": int, "batch_1": timing, "batch_32": timing}
     accuracy = {"overall": float, "mean_class": float}
     chosen = {"epoch": int, **accuracy}
     validators = ("source_validation", "entropy", "infomax", "snd", "dev")
@@ -87,7 +88,7 @@ def test_a_record_has_every_field_of_the_design(grid: Finished) -> None:
         "method": {"name": str, "group": str, "label": str, "citation": str, "knobs": dict},
         "network": {"backbone": str, "weights": str, "bottleneck": int},
         "training": {"epochs": int, "lr": float, "batch_size": int},
-        "compression": {"asked": float, "reached": float},
+        "compression": {"asked": float, "reached": float, "left_whole": dict},
         "accuracy": {
             "last": accuracy, "oracle": chosen,
             **{name: {**chosen, "score": float} for name in validators},
