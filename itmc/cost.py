@@ -11,14 +11,16 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from itmc.networks.modes import in_eval_mode
 
 _ATTENTION = "scaled_dot_product_attention"
 _COUNTED = frozenset({"conv", "linear", "addmm", "matmul", "bmm", "baddbmm", "einsum", _ATTENTION})
@@ -145,23 +147,14 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     return int(math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
-class _quiet:  # noqa: N801 - a context manager, used like a function
+@contextmanager
+def _quiet(network: nn.Module) -> Iterator[None]:
     """Eval mode inside (modes restored after), without the warnings of fvcore and its tracer."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
-
-    def __enter__(self) -> None:
-        self._modes = [(module, module.training) for module in self._network.modules()]
-        self._network.eval()
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-        self._level = logging.getLogger("fvcore").level
-        logging.getLogger("fvcore").setLevel(logging.ERROR)
-
-    def __exit__(self, *exception: object) -> None:
-        logging.getLogger("fvcore").setLevel(self._level)
-        self._warnings.__exit__(None, None, None)
-        for module, training in self._modes:
-            module.training = training
+    logger = logging.getLogger("fvcore")
+    level = logger.level
+    with in_eval_mode(network), warnings.catch_warnings(action="ignore"):
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

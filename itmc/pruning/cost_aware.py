@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from itmc.networks.modes import in_eval_mode
 from itmc.pruning.groups import Group
 from itmc.pruning.importance import Scores
 from itmc.pruning.mac_model import MacModel
@@ -157,13 +158,10 @@ def _input_shapes(network: nn.Module, images: Tensor) -> dict[str, list[torch.Si
         for name, layer in network.named_modules()
         if isinstance(layer, _LAYERS)
     ]
-    training = network.training
-    network.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_eval_mode(network):
             network(images)
     finally:
-        network.train(training)
         for handle in handles:
             handle.remove()
     return shapes

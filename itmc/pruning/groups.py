@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from itmc.errors import UsageError, first_line
-from itmc.networks.layers import ATTENTION, PATCH_MERGING
+from itmc.networks.layers import ATTENTION, PATCH_MERGING, Gather
 from itmc.pruning.removal import Positions, remove
 from itmc.pruning.tracing import Graph, blocks_of, width_of
 
 # What torch-pruning raises where it takes an operation for another one.
 _MISREAD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+
+_Reached = dict[tuple[Any, bool], dict[int, int]]
+"""By node and side (True: outputs), positions and what each goes with."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Group:
     width: int
     members: tuple[Member, ...]
     unit: int = 1
+    shared: tuple[frozenset[int], ...] = ()
+    """Units that a layer has a part in; where that is not all, one of them has to stay for it."""
 
 
 class Dependencies:
@@ -109,7 +115,10 @@ class Dependencies:
             if len(numbers) < 2:
                 self.whole[name] = "all of its channels can only go together"
                 continue
-            yield Group(name, len(numbers), tuple(members), -(-len(units) // len(numbers)))
+            size = -(-len(units) // len(numbers))
+            shared = {frozenset(m.roots.tolist()) for m in members} | set(_gathered(reached, units))
+            partial = tuple(part for part in shared if 0 < len(part) < len(numbers))
+            yield Group(name, len(numbers), tuple(members), size, partial)
 
     def _describe(
         self, graph: Graph, node: Any, is_output: bool, known: dict[int, int], units: dict[int, int]
@@ -196,7 +205,15 @@ class Dependencies:
         return {key: sorted(places) for key, places in found.items() if places}
 
 
-def _obstacle(reached: dict[tuple[Any, bool], dict[int, int]]) -> str | None:
+def _gathered(reached: _Reached, units: dict[int, int]) -> Iterator[frozenset[int]]:
+    """The units that each ``Gather`` hands on."""
+    for (node, _), known in reached.items():
+        if isinstance(node.module, Gather):
+            used = set(known) & set(node.module.index.tolist())
+            yield frozenset(units[known[position]] for position in used)
+
+
+def _obstacle(reached: _Reached) -> str | None:
     """Why the channels of a closure must stay, if they must."""
     for (node, _), known in reached.items():
         if isinstance(node.module, nn.modules.conv._ConvTransposeNd):

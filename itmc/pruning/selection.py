@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from torch import Tensor
+
 from itmc.pruning.groups import Group
 from itmc.pruning.importance import Scores
 from itmc.pruning.mac_model import MacModel
@@ -141,10 +143,21 @@ def _in_order(group: Group, scores: Scores, limits: Limits) -> list[_Part]:
     As many at a time as bring its width to the next multiple.
     """
     values = scores[group.name].double().cpu()
-    order = values.argsort(stable=True).tolist()
+    last = _last_of_a_layer(group, values)
+    order = [unit for unit in values.argsort(stable=True).tolist() if unit not in last]
     width, multiple, found = group.width, limits.step(group), []
     while width - (step := width % multiple or multiple) >= limits.floor(group):
         units = order[group.width - width : group.width - width + step]
+        if len(units) < step:
+            break
         found.append(_Part(float(values[units].mean()), units))
         width -= step
     return found
+
+
+def _last_of_a_layer(group: Group, values: Tensor) -> set[int]:
+    """The most important unit of each layer that has a part in some units of ``group`` only.
+
+    A split hands a layer but some of another's channels; of these too, one at least has to stay.
+    """
+    return {max(part, key=lambda unit: (float(values[unit]), unit)) for part in group.shared}

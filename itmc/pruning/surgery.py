@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from itmc.cost import count_macs
 from itmc.errors import UsageError, first_line
+from itmc.networks.modes import in_eval_mode
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Scores
 from itmc.pruning.mac_model import MacModel
@@ -84,17 +85,15 @@ def remove_checked(dependencies: Dependencies, units: dict[str, list[int]], imag
     network = dependencies.network
     reference = masked(network, dependencies.positions(units), dependencies.parameters)
     dependencies.remove(units)
-    training = network.training
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     try:
-        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-        error = difference(reference, network.eval(), noise.to(images.device))
+        with in_eval_mode(network):
+            error = difference(reference, network, noise.to(images.device))
     except (RuntimeError, ValueError, IndexError, AssertionError) as failure:
         raise UsageError(
             f"this backbone does not work with fewer channels ({first_line(failure)}); choose "
             "another --backbone, or uncompressed references only"
         ) from failure
-    finally:
-        network.train(training)
     if not error <= _EQUAL:
         raise UsageError(
             "this backbone cannot be pruned: without some channels it computes something else "

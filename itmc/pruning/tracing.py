@@ -21,6 +21,7 @@ from torch_pruning.dependency.shape_infer import infer_in_channels_recursively
 
 from itmc.errors import UsageError
 from itmc.networks.layers import ATTENTION, PATCH_MERGING, Gather
+from itmc.networks.modes import in_eval_mode
 
 Pairs = list[tuple[int, int]]
 """Positions in a layer, each with the position in the group's first layer that it goes with."""
@@ -126,18 +127,14 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
             for module in network.modules()
             if isinstance(module, _COMPOSITES)
         ]
-        modes = [(module, module.training) for module in network.modules()]
         try:
-            with warnings.catch_warnings(), torch.enable_grad():
+            # One image is too few for BatchNorm in train mode.
+            with warnings.catch_warnings(), torch.enable_grad(), in_eval_mode(network):
                 warnings.simplefilter("ignore")
-                # One image is too few for BatchNorm in train mode. torch-pruning switches too.
-                network.eval()
                 self.build_dependency(network, (images,), customized_pruners=pruners, verbose=False)
         finally:
             for hook in hooks:
                 hook.remove()
-            for module, training in modes:
-                module.training = training
         for node in self.module2node.values():
             # Where a parameter of three dimensions is involved, torch-pruning takes all of these
             # for concatenations of tokens. Those are told by their sums being too wide anyway.

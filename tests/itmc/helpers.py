@@ -227,8 +227,9 @@ def _is_joint(layer: nn.Module) -> bool:
 @torch.no_grad()
 def values(network: Network, inputs: Tensor) -> Tensor:
     """Features before their ReLU, which hides differences, and logits, in one vector."""
-    features = network.bottleneck[:2](network.backbone(inputs))
-    return torch.cat([features.flatten(), network(inputs).logits.flatten()])
+    linear, norm, relu = network.bottleneck
+    features = norm(linear(network.backbone(inputs)))
+    return torch.cat([features.flatten(), network.head(relu(features)).flatten()])
 
 
 def gap(network: Network, other: Network, inputs: Tensor) -> float:
