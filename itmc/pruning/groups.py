@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from itmc.errors import UsageError, first_line
 from itmc.networks.layers import ATTENTION, PATCH_MERGING, Gather
+from itmc.pruning.nodes import blocks_of, width_of
 from itmc.pruning.removal import Positions, remove
-from itmc.pruning.tracing import Graph, blocks_of, width_of
+from itmc.pruning.tracing import Graph
 
 # What torch-pruning raises where it takes an operation for another one.
 _MISREAD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)

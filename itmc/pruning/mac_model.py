@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from itmc.cost import layer_macs
 from itmc.networks.layers import ATTENTION
 from itmc.pruning.groups import Group, Member
-from itmc.pruning.tracing import blocks_of, width_of
+from itmc.pruning.nodes import blocks_of, width_of
 
 
 class MacModel:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from itmc.networks.families import settle
 from itmc.networks.layers import ATTENTION, Gather
-from itmc.pruning.tracing import blocks_of
+from itmc.pruning.nodes import blocks_of
 
 Positions = dict[tuple[str, bool], list[int]]
 """What goes, by layer (or parameter that stands alone) and side (True: outputs)."""

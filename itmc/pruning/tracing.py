@@ -1,8 +1,7 @@
-"""torch-pruning's dependency graph, extended by what it lacks, in the one place for that.
+"""Which channels go together: torch-pruning's dependency graph, and what follows from it.
 
-torch-pruning finds by tracing which layers are coupled. It falls short on convolutions in groups,
-on modules whose inside mixes the axes (attention, patch merging) and on permuted channels; each is
-described here: what its input and output channels are, and which layers of it they belong to.
+torch-pruning finds by tracing which layers are coupled; ``nodes`` describes to it what it does not
+know. From there on positions are followed here.
 """
 
 from __future__ import annotations
@@ -20,95 +19,12 @@ from torch_pruning.dependency.index_mapping import update_concat_index_mapping
 from torch_pruning.dependency.shape_infer import infer_in_channels_recursively
 
 from itmc.errors import UsageError
-from itmc.networks.layers import ATTENTION, PATCH_MERGING, Gather
+from itmc.networks.layers import Gather
 from itmc.networks.modes import in_eval_mode
+from itmc.pruning.nodes import BY_CLASS, COMPOSITES, blocks_of, by_shape, width_of
 
 Pairs = list[tuple[int, int]]
 """Positions in a layer, each with the position in the group's first layer that it goes with."""
-
-_COMPOSITES = (*ATTENTION, *PATCH_MERGING)
-
-
-class _Node(tp.function.BasePruningFunc):  # type: ignore[misc]
-    """How the graph sees a module whose channels it need not remove itself."""
-
-    def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        raise NotImplementedError("channels are removed by itmc.pruning.groups")
-
-    def prune_in_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        raise NotImplementedError("channels are removed by itmc.pruning.groups")
-
-
-class _AttentionNode(_Node):
-    """Like a linear layer: the heads between its two ends are a group of their own."""
-
-    def get_out_channels(self, layer: Any) -> Any:
-        return layer.proj.out_features
-
-    def get_in_channels(self, layer: Any) -> Any:
-        return layer.qkv.in_features
-
-
-class _PatchMergingNode(_Node):
-    """Like a linear layer, each of whose inputs is read at four places."""
-
-    def get_out_channels(self, layer: Any) -> Any:
-        return layer.reduction.out_features
-
-    def get_in_channels(self, layer: Any) -> Any:
-        return layer.reduction.in_features // 4
-
-
-class _CoupledNode(_Node):
-    """A module whose outputs go with its inputs: positions count its outputs."""
-
-    prune_in_channels = _Node.prune_out_channels
-
-
-class _GroupedConvNode(_CoupledNode):
-    def get_out_channels(self, layer: Any) -> Any:
-        return layer.out_channels
-
-    def get_in_channels(self, layer: Any) -> Any:
-        return layer.in_channels
-
-
-class _GroupNormNode(_CoupledNode):
-    def get_out_channels(self, layer: Any) -> Any:
-        return layer.num_channels
-
-    get_in_channels = get_out_channels
-
-
-class _GatherNode(_CoupledNode):
-    """Positions count its inputs, some of which it may not put out at all."""
-
-    def get_out_channels(self, layer: Any) -> Any:
-        return len(layer.index)
-
-    def get_in_channels(self, layer: Any) -> Any:
-        return layer.channels
-
-
-_GROUPED_CONV, _GROUP_NORM, _GATHER = _GroupedConvNode(), _GroupNormNode(), _GatherNode()
-
-
-def blocks_of(layer: nn.Module) -> int:
-    """Blocks of channels that can only go as a whole: those of a convolution or a GroupNorm."""
-    if isinstance(layer, nn.modules.conv._ConvNd) and not _is_depthwise(layer):
-        return layer.groups
-    return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
-
-
-def width_of(layer: nn.Module) -> int:
-    """Output channels of a convolution, or the channels of a GroupNorm."""
-    width = layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.out_channels
-    assert isinstance(width, int)
-    return width
-
-
-def _is_depthwise(layer: nn.modules.conv._ConvNd) -> bool:
-    return 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
 class Graph(tp.DependencyGraph):  # type: ignore[misc]
@@ -117,21 +33,18 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     def __init__(self, network: nn.Module, images: Tensor) -> None:
         """Trace ``network`` in eval mode on ``images``, ``(1, 3, S, S)``."""
         super().__init__()
-        attention, merging = _AttentionNode(), _PatchMergingNode()
-        pruners: dict[type[nn.Module], _Node] = dict.fromkeys(ATTENTION, attention)
-        pruners |= dict.fromkeys(PATCH_MERGING, merging) | {Gather: _GATHER}
-        # The two that no class tells apart are found by get_pruner_of_module.
-        pruners |= {_GroupedConvNode: _GROUPED_CONV, _GroupNormNode: _GROUP_NORM}
         hooks = [
             module.register_forward_hook(_opaque)
             for module in network.modules()
-            if isinstance(module, _COMPOSITES)
+            if isinstance(module, COMPOSITES)
         ]
         try:
             # One image is too few for BatchNorm in train mode.
             with warnings.catch_warnings(), torch.enable_grad(), in_eval_mode(network):
                 warnings.simplefilter("ignore")
-                self.build_dependency(network, (images,), customized_pruners=pruners, verbose=False)
+                self.build_dependency(
+                    network, (images,), customized_pruners=BY_CLASS, verbose=False
+                )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -150,12 +63,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
 
     def get_pruner_of_module(self, module: nn.Module) -> Any:
         """torch-pruning's plug point: how the channels of ``module`` hang together."""
-        if isinstance(module, nn.modules.conv._ConvNd):
-            if module.groups > 1 and not _is_depthwise(module):
-                return _GROUPED_CONV
-        elif isinstance(module, nn.GroupNorm):
-            return _GROUP_NORM
-        return super().get_pruner_of_module(module)
+        return by_shape(module) or super().get_pruner_of_module(module)
 
     def get_in_channels(self, module_or_node: Any) -> Any:
         """torch-pruning's, and for an image that is flattened the channels that it had."""
@@ -170,7 +78,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     def roots(self) -> Iterator[Any]:
         """Nodes whose outputs may begin a group, in the order of the network's layers."""
         order = {module: i for i, module in enumerate(self.model.modules())}
-        kinds = (nn.modules.conv._ConvNd, nn.Linear, *_COMPOSITES)
+        kinds = (nn.modules.conv._ConvNd, nn.Linear, *COMPOSITES)
         found = [node for node in self.module2node.values() if isinstance(node.module, kinds)]
         yield from sorted(found, key=lambda node: order[node.module])
 
