@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from itmc.pruning.cost_aware import CostAware, per_saving, savings
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Scores
 from itmc.pruning.selection import Limits, floors
-from itmc.pruning.surgery import prune_to
+from itmc.pruning.surgery import TOLERANCE, prune_to
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ def prune(
     """Remove the least important channels of ``network``, in place, down to its budget of MACs.
 
     ``images``: an example of its input, ``(1, 3, H, W)``. ``compression``: the share of MACs to
-    remove, met within one point. ``criterion``: a name of ``itmc.pruning.importance``; where it
-    needs gradients (``taylor``), ``losses`` yields one loss a batch, each computed when it is asked
-    for. Layers whose outputs are the network's stay whole, and those in ``keep``; others keep at
-    least ``min_width`` channels and the share ``min_share`` of theirs, and widths become multiples
-    of ``round_to``. ``cost_aware``: rank by importance per ``macs`` or measured ``latency`` saved.
+    remove; met within one point, or as near as the widths allow, and then it warns.
+    ``criterion``: a name of ``itmc.pruning.importance``; where it needs gradients (``taylor``),
+    ``losses`` yields one loss a batch, each computed when it is asked for.
+
+    Layers whose outputs are the network's stay whole, and those in ``keep``; others keep at least
+    ``min_width`` channels and the share ``min_share`` of theirs, and widths become multiples of
+    ``round_to``. ``cost_aware``: rank by importance per ``macs`` or measured ``latency`` saved.
 
     Raises UsageError where the network cannot be pruned, or not that far.
     """
@@ -73,9 +76,17 @@ def prune(
     removed = prune_to(
         network, dependencies, scores, images,
         target=(1 - compression) * before, reference=before, limits=Limits(smallest, round_to),
+        is_final=False,
     )  # fmt: skip
     after = count_macs(network, images)
-    return Pruned(before, after, dependencies.channels(removed), dependencies.whole)
+    made = Pruned(before, after, dependencies.channels(removed), dependencies.whole)
+    if abs(made.compression - compression) > TOLERANCE:
+        warnings.warn(
+            f"compression {compression:.3f} was asked for; the nearest that the widths allow in "
+            f"steps of {round_to} channels is {made.compression:.3f}",
+            stacklevel=2,
+        )
+    return made
 
 
 def _judge(

@@ -63,6 +63,14 @@ def test_taylor_takes_its_gradients_from_the_losses_and_leaves_none() -> None:
     assert all(tuple(row.flatten().tolist()) in rows for row in kept[0])
 
 
+def test_widths_too_coarse_for_the_budget_are_told_with_what_became_of_it() -> None:
+    network = own()
+    with pytest.warns(UserWarning, match=r"compression 0\.300 was asked .* 16 channels is 0\.\d+"):
+        made = prune(network, images(), 0.3, round_to=16)
+    assert abs(made.compression - 0.3) > 0.01
+    assert made.macs_after == count_macs(network, images())
+
+
 def test_limits_are_kept() -> None:
     network = own()
     prune(network, images(), 0.5, keep=(network.get_submodule("3"),), round_to=4, min_width=8)
