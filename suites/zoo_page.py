@@ -86,7 +86,7 @@ def page(outcomes: Sequence[Outcome], compression: float, formats: Sequence[str]
 Each backbone, at random weights, with a bottleneck and a head, went through {", ".join(steps)}; a
 `pass` is through all of it. Pairs are before → after. MACs are fvcore's, for one image; *ms* is the
 median of a forward pass of one image on this CPU ({platform.machine()},
-{torch.get_num_threads()} threads, float32, PyTorch eager), *time* the median of the paired ratios
+{torch.get_num_threads()} thread(s), float32, PyTorch eager), *time* the median of the paired ratios
 after / before (a network of few milliseconds spends most of them on overheads that pruning does not
 touch); *pruned in* is seconds of tracing, importance on two batches of eight images, selection,
 surgery and its check. Widths are not rounded here. Refusals are the command's own words.
