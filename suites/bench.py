@@ -11,6 +11,7 @@ import copy
 import itertools
 import os
 import platform
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ RUNTIMES = ("torch", "onnxruntime")
 _CRITERIA = ("uniform", "l1", "l2", "fpgm", "bn_scale", "random")
 _CLASSES = 31
 _HEADS = (
-    "criterion", "per", "widths × ", "c", "MACs left", "runtime", "batch", "unpruned ms",
+    "criterion", "per", "widths ×", "c", "MACs left", "runtime", "batch", "unpruned ms",
     "pruned ms", "time", "middle half", "pairs",
 )  # fmt: skip
 
@@ -92,7 +93,8 @@ class OnnxRuntime(nn.Module):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     try:
-        return _run(_parser().parse_args(arguments))
+        given = sys.argv[1:] if arguments is None else arguments
+        return _run(_parser().parse_args(given), f"python -m suites.bench {shlex.join(given)}")
     except UsageError as error:
         print(f"suites.bench: {error}", file=sys.stderr)
         return WRONG_USAGE
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, command: str) -> int:
     if options.out is not None and not options.out.parent.is_dir():
         raise UsageError(f"--out: the folder {str(options.out.parent)!r} does not exist; make it")
     torch.set_num_threads(options.threads)
@@ -118,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     for measured in measure(config, ways, options.runtimes, options.batches, options.seconds):
         rows.append(measured)
         print(" ".join(_row(measured)), file=sys.stderr)
-    text = page(config, rows, options.threads)
+    text = page(config, rows, options.threads, command)
     print(text)
     if options.out is not None:
         write_atomic(options.out, text.encode())
@@ -152,17 +154,17 @@ def _prepared(network: Network, images: Tensor, runtime: str) -> nn.Module:
     return network if runtime == "torch" else OnnxRuntime(network, images)
 
 
-def page(config: NetworkConfig, rows: Sequence[Measured], threads: int) -> str:
+def page(config: NetworkConfig, rows: Sequence[Measured], threads: int, command: str) -> str:
     """What was measured, in Markdown."""
     lines = [_HEADS, tuple("---" for _ in _HEADS), *map(_row, rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "onnxruntime"))
     return f"""# Latency of {config.backbone}, pruned, against the unpruned network
 
-Random weights, {config.image_size} px, float32, {threads} thread(s) of a {platform.machine()} CPU
-({_processor()}), {versions}. The two networks run in turns; *time* is the median over the
-pairs of the ratio pruned / unpruned, *middle half* its quartiles; *per*: importance divided by what
-a channel's removal saves; *widths ×*: widths are multiples of this.
+Made by `{command}`. Random weights, {config.image_size} px, float32, {threads} thread(s) of a
+{platform.machine()} CPU ({_processor()}), {versions}. The two networks run in turns; *time* is the
+median over the pairs of the ratio pruned / unpruned, *middle half* its quartiles; *per*: importance
+divided by what a channel's removal saves; *widths ×*: widths are multiples of this.
 
 {table}
 """

@@ -134,6 +134,7 @@ LEAVES: dict[str, Callable[[int, int], nn.Module]] = {
     "excite": lambda width, number: Excite(width, 1 + number),
     "batch norm": lambda width, _: nn.BatchNorm2d(width),
     "group norm": lambda width, number: nn.GroupNorm(divisor(width, number), width),
+    "joint norm": lambda width, _: nn.GroupNorm(1, width),
     "layer norm": lambda width, _: OverChannels(width),
     "standing": lambda width, _: Standing(width),
     "gather": gathered,

@@ -171,6 +171,16 @@ def test_each_kind_of_block_loses_channels_and_computes_something_else(kind: str
     assert check_equality(network, halves(dependencies)) > 1e-2
 
 
+@pytest.mark.parametrize("branching", BRANCHING)
+@pytest.mark.parametrize("kind", sorted(set(LEAVES) - {"attention"}))
+def test_each_kind_of_block_may_stand_before_and_in_a_branch(kind: str, branching: str) -> None:
+    inner = (branching, ((kind, 3), ("conv", 2)), ((kind, 5),))
+    network = network_of(("flatten", (("conv", 4), (kind, 3), inner)))
+    dependencies = traced(network)
+    assert bool(uncovered(network, dependencies)) is bool(dependencies.whole)
+    assert check_equality(network, halves(dependencies)) > 1e-3
+
+
 @pytest.mark.parametrize("other", [(), (("bare", 2),)])
 def test_what_tracing_misreads_is_refused(other: tuple[Step, ...]) -> None:
     network = network_of(("pool", (("concat", (("attention", 0),), other),)))

@@ -23,13 +23,18 @@ def traced(network: Network) -> Dependencies:
     return Dependencies(network, images(), kept_layers(network))
 
 
+def configured(weight_decay: float = 5e-4) -> TrainingConfig:
+    values = {"lr": 0.01, "momentum": 0.9, "weight_decay": weight_decay}
+    return TrainingConfig.model_validate(values)
+
+
 def trained(steps: int, weight_decay: float = 0.0) -> tuple[Network, Optimiser]:
     network = small("plain")
-    config = TrainingConfig(lr=0.01, momentum=0.9, weight_decay=weight_decay)
-    optimiser = Optimiser(network, None, config)
+    optimiser = Optimiser(network, None, configured(weight_decay))
     for step in range(steps):
         inputs = images(6, seed=step)
-        F.cross_entropy(network(inputs).logits, torch.tensor([0, 1, 2, 3, 0, 1])).backward()
+        loss = F.cross_entropy(network(inputs).logits, torch.tensor([0, 1, 2, 3, 0, 1]))
+        torch.autograd.backward(loss)
         optimiser.step(0.0)
     return network, optimiser
 
@@ -65,7 +70,7 @@ def test_momentum_is_cut_as_the_weights_are() -> None:
 @pytest.mark.parametrize("kind", [*LEAVES, *BRANCHING])
 def test_momentum_of_every_kind_of_layer_is_cut_as_its_weights_are(kind: str) -> None:
     network = network_of(("linear", around(kind)))
-    optimiser = Optimiser(network, None, TrainingConfig(lr=0.01, momentum=0.9))
+    optimiser = Optimiser(network, None, configured())
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     optimiser.load_state(before)  # a momentum that is known: the weights themselves
     with optimiser.surgery():
@@ -96,11 +101,12 @@ def test_recalibration_averages_the_statistics_of_the_batches() -> None:
     network = small("plain")
     batches = [images(5, seed=1), 2 * images(5, seed=2), images(5, seed=3) - 1]
     with torch.no_grad():
-        maps = [
-            copy.deepcopy(network.backbone).conv1(b).transpose(0, 1).flatten(1) for b in batches
-        ]
+        convolution = copy.deepcopy(network.backbone.get_submodule("conv1"))
+        maps = [convolution(batch).transpose(0, 1).flatten(1) for batch in batches]
     recalibrate(network, batches)
     norm = network.backbone.get_submodule("norm1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_var is not None
     mean = torch.stack([m.mean(1) for m in maps]).mean(0)
     variance = torch.stack([m.var(1) for m in maps]).mean(0)
     assert torch.allclose(norm.running_mean, mean, atol=1e-5)

@@ -27,7 +27,7 @@ def traced(network: Network) -> Dependencies:
 
 def widths(kind: str) -> dict[str, int]:
     backbone = small(kind).backbone
-    return {group: len(backbone.get_submodule(group).weight) for group in GATES[kind]}
+    return {g: len(backbone.get_parameter(f"{g}.weight")) for g in GATES[kind]}
 
 
 @st.composite
@@ -269,7 +269,7 @@ def test_uniform_narrows_every_layer_by_the_same_factor() -> None:
     total = count_macs(network, image)
     scores = create("uniform").scores(network, dependencies.groups)
     prune_to(network, dependencies, scores, image, 0.3 * total, total, Limits())
-    shares = [len(network.get_submodule(n).weight) / width for n, width in before.items()]
+    shares = [len(network.get_parameter(f"{n}.weight")) / width for n, width in before.items()]
     assert max(shares) - min(shares) <= 1 / 16
     assert max(shares) < 0.7
 
