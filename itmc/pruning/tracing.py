@@ -33,6 +33,7 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     def __init__(self, network: nn.Module, images: Tensor) -> None:
         """Trace ``network`` in eval mode on ``images``, ``(1, 3, S, S)``."""
         super().__init__()
+        self._flat: dict[Any, int | None] = {}
         hooks = [
             module.register_forward_hook(_opaque)
             for module in network.modules()
@@ -67,13 +68,20 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
 
     def get_in_channels(self, module_or_node: Any) -> Any:
         """torch-pruning's, and for an image that is flattened the channels that it had."""
-        grad_fn = getattr(module_or_node, "grad_fn", None)
-        size: Sequence[int] = getattr(grad_fn, "_saved_self_sym_sizes", ())
-        if len(size) == 4 and isinstance(module_or_node.module, tp.ops._ReshapeOp):
-            readers = [infer_in_channels_recursively(self, n, [0]) for n in module_or_node.outputs]
-            if set(readers) == {math.prod(size[1:])}:
-                return size[1]
+        if isinstance(getattr(module_or_node, "module", None), tp.ops._ReshapeOp):
+            return self._flattened(module_or_node)
         return super().get_in_channels(module_or_node)
+
+    def _flattened(self, node: Any) -> int | None:
+        if node not in self._flat:
+            self._flat[node] = None
+            size: Sequence[int] = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
+            if len(size) == 4:
+                # This asks all the reshapes that follow, so what they say is kept.
+                readers = {infer_in_channels_recursively(self, n, [0]) for n in node.outputs}
+                if readers == {math.prod(size[1:])}:
+                    self._flat[node] = size[1]
+        return self._flat[node]
 
     def roots(self) -> Iterator[Any]:
         """Nodes whose outputs may begin a group, in the order of the network's layers."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from timm.layers.attention import Attention
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
+from torch_pruning.dependency.shape_infer import infer_in_channels_recursively
 
 from itmc.networks.build import Network
 from itmc.pruning.groups import Dependencies, Group
@@ -205,6 +208,35 @@ def test_channels_of_a_transposed_convolution_stay_and_say_so() -> None:
     dependencies = Dependencies(network, images(), kept_layers(network))
     assert set(dependencies.whole) == {"backbone.0", "backbone.1"}
     assert all("transposed" in reason for reason in dependencies.whole.values())
+
+
+class Reshaped(nn.Module):
+    """A map that becomes a sequence of tokens and a map again, thirty times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.conv(images)
+        for _ in range(30):
+            maps = maps.flatten(2).relu().reshape(maps.shape).relu()
+        return maps.mean((2, 3))
+
+
+def test_each_of_many_reshapes_is_asked_once_for_its_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def ask(*question: Any) -> Any:
+        asked.append(question)
+        assert len(asked) <= 30
+        return infer_in_channels_recursively(*question)
+
+    monkeypatch.setattr("itmc.pruning.tracing.infer_in_channels_recursively", ask)
+    assert set(groups_of(Network(Reshaped(), 6, bottleneck=5, classes=3))) == {"conv"}
+    assert asked
 
 
 def test_layer_norm_keeps_the_order_of_its_channels() -> None:
