@@ -20,6 +20,15 @@ from itmc.pruning.verify import difference, masked
 TOLERANCE = 0.01
 # What rounding in float32 may leave between two ways to compute the same outputs, relatively.
 _EQUAL = 1e-3
+# What the libraries' models raise where widths are not those that they were written for.
+_NOT_TO_BE_PRUNED = (
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 # Selection stops within half of that, above or below the target.
 _SLACK = TOLERANCE / 2
 
@@ -83,13 +92,14 @@ def remove_checked(dependencies: Dependencies, units: dict[str, list[int]], imag
     channels in a way that tracing misreads would else be pruned wrongly, and nobody would know.
     """
     network = dependencies.network
-    reference = masked(network, dependencies.positions(units), dependencies.parameters)
-    dependencies.remove(units)
+    positions = dependencies.positions(units)
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     try:
+        reference = masked(network, positions, dependencies.parameters)
+        dependencies.remove(units)
         with in_eval_mode(network):
             error = difference(reference, network, noise.to(images.device))
-    except (RuntimeError, ValueError, IndexError, AssertionError) as failure:
+    except _NOT_TO_BE_PRUNED as failure:
         raise UsageError(
             f"this backbone does not work with fewer channels ({first_line(failure)}); choose "
             "another --backbone, or uncompressed references only"
