@@ -33,7 +33,7 @@ from itmc.networks.build import example
 from itmc.networks.export import export_onnx
 from itmc.pruning import prune
 from itmc.pruning.cost_aware import CostAware
-from suites.command import DONE, INTERRUPTED, WRONG_USAGE, Parser
+from suites.command import DONE, Parser, at_least, exit_code
 
 RUNTIMES = ("torch", "onnxruntime")
 _CRITERIA = ("uniform", "l1", "l2", "fpgm", "bn_scale", "random")
@@ -92,15 +92,9 @@ class OnnxRuntime(nn.Module):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        given = sys.argv[1:] if arguments is None else arguments
-        return _run(_parser().parse_args(given), f"python -m suites.bench {shlex.join(given)}")
-    except UsageError as error:
-        print(f"suites.bench: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    given = sys.argv[1:] if arguments is None else arguments
+    command = f"python -m suites.bench {shlex.join(given)}"
+    return exit_code("suites.bench", lambda: _run(_parser().parse_args(given), command))
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
@@ -206,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         "latency", help="how much faster a pruned network is than the unpruned one"
     )
     latency.add_argument("--backbone", default="resnet50", help="default: %(default)s")
-    latency.add_argument("--image-size", type=int, default=224, help="default: %(default)s")
+    latency.add_argument("--image-size", type=at_least(8), default=224, help="default: %(default)s")
     latency.add_argument(
         "--compressions", type=_numbers, default=[0.5, 0.75], help="default: 0.5,0.75"
     )
@@ -222,7 +216,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     latency.add_argument("--batches", type=_integers, default=[1, 32], help="default: 1,32")
     latency.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="default: all cores (%(default)s)"
+        "--threads",
+        type=at_least(1),
+        default=os.cpu_count(),
+        help="default: all cores (%(default)s)",
     )
     latency.add_argument(
         "--seconds", type=float, default=3.0, help="of measuring a network and row; %(default)s"
@@ -232,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [at_least(1)(part) for part in text.split(",")]
 
 
 def _numbers(text: str) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from itmc.errors import UsageError
@@ -17,3 +19,32 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         raise UsageError(f"{message} (see --help)")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of arguments: whole numbers from ``least`` on."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a whole number >= {least}")
+        return value
+
+    return number
+
+
+def exit_code(
+    name: str, command: Callable[[], int], stopped: str = "stopped; nothing was written"
+) -> int:
+    """What ``command`` returns, or what wrong usage and Ctrl-C end with, in one line each."""
+    try:
+        return command()
+    except UsageError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return INTERRUPTED

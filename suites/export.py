@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itmc.errors import UsageError
-from suites.command import DONE, INTERRUPTED, WRONG_USAGE, Parser
+from suites.command import DONE, Parser, exit_code
 
 if TYPE_CHECKING:
     from itmc.networks import NetworkConfig
@@ -23,14 +23,7 @@ _WANTED = "give the directory of a finished run, OUT/<hash>"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return _run(_parser().parse_args(arguments))
-    except UsageError as error:
-        print(f"suites.export: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    return exit_code("suites.export", lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:

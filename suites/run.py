@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from itmc.errors import UsageError
-from suites.command import DONE, FAILED, INTERRUPTED, WRONG_USAGE, Parser
+from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
 
 if TYPE_CHECKING:
     from itmc.training.method import Method
@@ -27,14 +27,7 @@ STOPPED = "stopped; the same command takes up where it stopped"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return _run(_parser().parse_args(arguments))
-    except UsageError as error:
-        print(f"suites.run: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        return INTERRUPTED
+    return exit_code("suites.run", lambda: _run(_parser().parse_args(arguments)), STOPPED)
 
 
 def _run(options: argparse.Namespace) -> int:

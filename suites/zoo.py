@@ -14,7 +14,7 @@ from pathlib import Path
 from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.networks.backbones import resolve
-from suites.command import DONE, FAILED, INTERRUPTED, WRONG_USAGE, Parser
+from suites.command import DONE, FAILED, Parser, exit_code
 from suites.zoo_check import EXPORTS, apart, examine
 from suites.zoo_page import page, summary
 
@@ -62,14 +62,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 1 where something failed that was not refused."""
-    try:
-        return _run(_parser().parse_args(arguments))
-    except UsageError as error:
-        print(f"suites.zoo: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    return exit_code("suites.zoo", lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:

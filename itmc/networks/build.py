@@ -80,7 +80,13 @@ def build(config: NetworkConfig, seed: int = 0, weights_file: str | None = None)
         backbone = create_backbone(config.backbone, config.weights, weights_file)
         width = _feature_width(backbone, config)
         network = Network(backbone, width, config.bottleneck, config.classes)
-    return network.to(memory_format=torch.channels_last)
+    try:
+        return network.to(memory_format=torch.channels_last)
+    except RuntimeError as error:  # weights of five dimensions have no such layout
+        raise UsageError(
+            f"backbone {config.backbone!r} has layers that are not for images "
+            f"({first_line(error)}); choose another --backbone"
+        ) from error
 
 
 def example(config: NetworkConfig, device: torch.device | str = "cpu") -> Tensor:

@@ -19,13 +19,17 @@ COMPOSITES = (*ATTENTION, *PATCH_MERGING)
 
 
 class _Node(tp.function.BasePruningFunc):  # type: ignore[misc]
-    """How the graph sees a module whose channels it need not remove itself."""
+    """How many channels a module puts out and reads.
+
+    For the graph the two methods to prune with are only the names of a module's two sides: what
+    follows from which. It never calls them; channels are cut by ``itmc.pruning.removal``.
+    """
 
     def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        raise NotImplementedError("channels are removed by itmc.pruning.groups")
+        raise AssertionError("a side of a node was called")
 
     def prune_in_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        raise NotImplementedError("channels are removed by itmc.pruning.groups")
+        raise AssertionError("a side of a node was called")
 
 
 class _AttentionNode(_Node):

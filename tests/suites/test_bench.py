@@ -55,7 +55,9 @@ def test_a_runtime_computes_what_the_network_does() -> None:
         (["--criteria", "taylor"], "allowed: uniform, l1"),
         (["--backbone", "resnet81"], "did you mean"),
         (["--compressions", "2"], "0 < compression < 1"),
-        (["--round-to", "x"], "invalid"),
+        (["--round-to", "x"], "'x' is not allowed"),
+        (["--threads", "0"], "whole number >= 1"),
+        (["--image-size", "4"], "whole number >= 8"),
         (["--out", "/nowhere/latency.md"], "does not exist"),
     ],
 )

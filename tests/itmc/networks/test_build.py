@@ -90,3 +90,10 @@ def test_a_backbone_without_pooled_features_is_a_usage_error(
 def test_values_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         NetworkConfig.model_validate({"classes": 5, "image_size": 32} | wrong)
+
+
+def test_a_backbone_with_layers_for_volumes_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"lambda_resnet26t.*not for images"):
+        build(
+            NetworkConfig(backbone="timm/lambda_resnet26t", bottleneck=8, classes=3, image_size=64)
+        )
