@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from baselines.dan_student import NarrowKnobs, narrow_student
-from itmc.training.method import Method, Node, register
+from itmc.training.method import register
+from itmc.training.recipes import NarrowStudent
 
 
 @register
-class CDANStudent(Method):
+class CDANStudent(NarrowStudent):
     """As `dan_student`, with the conditional adversarial discrepancy."""
 
     name = "cdan_student"
-    group = "baselines"
     label = "CDAN student"
     citation = "Long et al., NeurIPS 2018, on a network of uniform width multiplier"
-
-    Knobs = NarrowKnobs
-
-    @classmethod
-    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
-        return narrow_student("cdan", knobs, compression, start)
+    discrepancy = "cdan"

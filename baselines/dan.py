@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import Field
-
-from itmc.config import Frozen
-from itmc.training.adapt import Adapt
-from itmc.training.method import Method, Node, register
+from itmc.training.method import register
+from itmc.training.recipes import Reference
 
 
 @register
-class DAN(Method):
+class DAN(Reference):
     """min CE(source) + lambda MK-MMD (eq. 4), the discrepancy taken on the bottleneck.
 
-    The paper adds the discrepancy of three fully connected layers of AlexNet; on networks with
-    one bottleneck the field takes that layer. The paper fixes lambda by cross-validation; here
-    it follows the ramp gamma(p) that later UDA work uses, times ``weight``.
+    The paper adds the discrepancy of three fully connected layers of AlexNet; on networks with one
+    bottleneck the field takes that layer. It learns the weights of the kernels, here all are
+    alike. It fixes lambda by cross-validation, and is silent on a ramp; lambda times the ramp
+    gamma(p) is what later UDA work does, and all methods here.
     """
 
     name = "dan"
-    group = "references"
     label = "DAN"
     citation = (
         "Long et al., Learning Transferable Features with Deep Adaptation Networks, ICML 2015"
     )
-    compressed = False
-
-    class Knobs(Frozen):
-        weight: float = Field(1.0, ge=0)
-        """lambda, the factor on the discrepancy."""
-
-    @classmethod
-    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
-        return Adapt.node(start, discrepancy="dan", weight=knobs.weight)
+    discrepancy = "dan"

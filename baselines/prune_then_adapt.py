@@ -7,17 +7,18 @@ from typing import Any
 from pydantic import Field
 
 from itmc.losses.discrepancy import DiscrepancyName
-from itmc.pruning.importance import CriterionName
-from itmc.pruning.shrink import PruningConfig, Shrink
+from itmc.pruning.shrink import PruningConfig, Shrink, SourceCriterion
 from itmc.training.adapt import Adapt
-from itmc.training.method import Method, Node, register
+from itmc.training.config import STUDENT_ROUNDS
+from itmc.training.method import Method, Node, Start, register
 
 
 @register
 class PruneThenAdapt(Method):
     """One-shot pruning by the source loss, fine-tuning on the source, then UDA of what is left.
 
-    Both steps together have the epochs that every method has, each with a schedule of its own.
+    Both steps together have the epochs that every student has, each with a schedule of its own.
+    The papers do not combine the two; how the epochs are divided is ours.
     """
 
     name = "prune_then_adapt"
@@ -26,22 +27,32 @@ class PruneThenAdapt(Method):
     citation = "Molchanov et al., ICLR 2017 (pruning), then Long et al., ICML 2015 (DAN)"
 
     class Knobs(PruningConfig):
+        """Hyper-parameters."""
+
         discrepancy: DiscrepancyName = "dan"
+        """How the pruned network is adapted."""
         weight: float = Field(1.0, ge=0)
-        """Factor on the discrepancy."""
-        criterion: CriterionName = "taylor"
+        """Factor on the discrepancy, beside its ramp."""
+        criterion: SourceCriterion = "taylor"
+        """Importance by which channels are pruned."""
         recovery: float = Field(0.25, ge=0, le=0.5)
-        """Share of the epochs that fine-tunes on the source before adapting."""
+        """Share of the student's epochs that fine-tunes on the source before adapting."""
 
     @classmethod
-    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
+    def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
         shape = knobs.model_dump(exclude={"discrepancy", "weight", "recovery"})
+        recovered = knobs.recovery * STUDENT_ROUNDS
         pruned = Adapt.node(
-            start,
-            until=knobs.recovery,
-            horizon=knobs.recovery,
+            start.student,
+            until=recovered,
+            horizon=recovered,
             shrink=Shrink(compression=compression, **shape),
         )
         return Adapt.node(
-            pruned, discrepancy=knobs.discrepancy, weight=knobs.weight, since=knobs.recovery
+            pruned,
+            discrepancy=knobs.discrepancy,
+            weight=knobs.weight,
+            since=recovered,
+            until=STUDENT_ROUNDS,
+            horizon=STUDENT_ROUNDS,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from itmc.training.adapt import Adapt
-from itmc.training.method import Method, Node, register
+from itmc.training.method import Method, Node, Start, register
 
 
 @register
@@ -19,5 +19,5 @@ class SourceOnly(Method):
     compressed = False
 
     @classmethod
-    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
-        return Adapt.node(start)
+    def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
+        return Adapt.node(start.student)

@@ -107,7 +107,7 @@ class ACP:
                 )  # fmt: skip
             gone = self._dependencies.channels(removed)
             self._average = _without(self._average, removed)
-            recalibrate(student.network, training_images(self._context, self._config.bn_batches))
+            self._recalibrate(student.network)
             self._look_at(student.network)
         self._restart()
         return {
@@ -131,6 +131,11 @@ class ACP:
         self._level = state["level"]
         self._measured = state["measured"]
         self._look_at(student)
+
+    def _recalibrate(self, student: Network) -> None:
+        images = training_images(self._context, self._config.bn_batches)
+        with self._context.meter.watch([student], self._context.example):
+            recalibrate(student, images)
 
     def _is_pruning(self) -> bool:
         """Whether there is more to prune, so that importance is still asked for."""

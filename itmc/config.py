@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """A validated, immutable set of named values; an unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
 
 def digest(value: Any) -> str:

@@ -1,10 +1,10 @@
 """ITMC: iterative transfer model compression. TKD and ACP alternate, epoch by epoch.
 
 A reconstruction: only the abstract of the paper is public. What it fixes is in the docstrings of
-``tkd`` and ``acp``; everything else is a named knob with a default.
+``tkd`` and ``acp``; everything else is a named knob with a default and a row in ``ablations``.
 
     Algorithm (teacher T, student S, compression c)
-    T adapts to the target for the share ``teacher_lead`` of its schedule; S starts as its copy
+    T adapts to the target for the share ``teacher_lead`` of its schedule; S starts adapted as far
     for each epoch:
         for each batch:                                                          TKD
             T descends  L_T   = CE + gamma D
@@ -15,7 +15,6 @@ A reconstruction: only the abstract of the paper is public. What it fixes is in 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -23,66 +22,95 @@ from pydantic import Field
 from torch import Tensor
 
 from itmc.acp import ACP, ACPConfig, share_by
+from itmc.config import Frozen
 from itmc.domains.batches import Batch
+from itmc.losses.discrepancy import DiscrepancyName
+from itmc.pruning.shrink import Shrink, shrink
 from itmc.tkd import TKD, TKDConfig
-from itmc.training.adapt import Adapt, learner
+from itmc.training.adapt import Adapt, learner, source_loss
 from itmc.training.config import TrainingConfig
-from itmc.training.method import Method, Node, register
-from itmc.training.stage import Context, Handover, Learner, Stage
+from itmc.training.method import Method, Node, Start, register
+from itmc.training.stage import Context, Handover, Learner, Passes, Stage
 
 
-class ITMCConfig(TKDConfig, ACPConfig):
-    """Knobs of TKD and ACP, and how the teacher leads and lives on."""
+class LeadConfig(Frozen):
+    """How the teacher leads and lives on, and where the student starts."""
 
     teacher_lead: float = Field(1.0, ge=0, le=1)
     """Share of the teacher's own schedule that is done before the student starts
     (reconstruction)."""
     teacher_rate: float = Field(0.1, ge=0)
-    """Factor on the teacher's learning rate once the student has started (reconstruction)."""
+    """Factor on the teacher's learning rate once the student has started; 0 freezes it
+    (reconstruction)."""
+    student_start: Literal["adapted", "initial"] = "adapted"
+    """Whether the student is adapted as far as the teacher when it starts (with the student's own
+    backbone as the teacher it is its copy), or has its initial weights (reconstruction)."""
+
+
+class ITMCConfig(TKDConfig, ACPConfig, LeadConfig):
+    """Knobs of TKD and ACP, and of the teacher."""
 
 
 class Alternate(Stage):
-    """The alternation of TKD and ACP, with a live teacher."""
+    """The alternation of TKD and ACP."""
 
     kind = "itmc"
+    guided = True
 
     class Knobs(ITMCConfig):
         """The budget, which the plan sets, besides."""
 
         compression: float = Field(ge=0, lt=1)
+        narrow: bool = False
+        """Narrow all layers of the student by one factor before it starts, and prune no more."""
 
     knobs: Knobs
 
     def __init__(self, knobs: Knobs, context: Context, inputs: Mapping[str, Handover]) -> None:
         super().__init__(knobs, context, inputs)
-        teacher = _start(inputs.get("teacher"), knobs.discrepancy, context)
+        teacher = inputs.get("teacher") or Handover(context.teacher.fresh_network(), {})
+        student = inputs.get("student") or Handover(context.fresh_network(), {})
+        if knobs.narrow:
+            _narrow(student, knobs, context)
         own_discrepancy = knobs.discrepancy if knobs.student_discrepancy else None
-        student = _start(inputs.get("student"), own_discrepancy, context)
-        self.learners = {"teacher": teacher, "student": student}
+        self.learners = {"student": _learner(student, own_discrepancy, context)}
+        if knobs.teacher_rate > 0:
+            self.learners["teacher"] = _learner(teacher, knobs.discrepancy, context)
+        else:
+            self.guides = {"teacher": teacher.network.eval().requires_grad_(False)}
         self.tkd = TKD(knobs, context.training)
-        self.acp = ACP(knobs, knobs.compression, context, student.network)
+        self.acp = ACP(knobs, knobs.compression, context, self.student)
 
     @classmethod
     def kept(cls, knobs: Knobs, before: float) -> float:
         return 1 - knobs.compression
 
     @classmethod
-    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
-        teacher = before * (4 / 3 if knobs.teacher_logits == "fresh" else 1)
-        student = [
-            1 - share_by(knobs, knobs.compression, training.epochs, epoch)
-            for epoch in range(training.epochs)
-        ]
-        return training.epochs * teacher + sum(student)
+    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> Passes:
+        teacher = 1 + (knobs.teacher_logits == "fresh") / 3 if knobs.teacher_rate > 0 else 1 / 3
+        epochs = training.epochs
+        pruned_by = [epochs] * epochs if knobs.narrow else range(epochs)
+        student = sum(1 - share_by(knobs, knobs.compression, epochs, done) for done in pruned_by)
+        return Passes(student, epochs * teacher)
+
+    @property
+    def first_epoch(self) -> int:
+        # The student goes on with the batches after those that it was adapted with.
+        return round(self.context.training.epochs * self.knobs.teacher_lead)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One step of TKD: L_T for the teacher and L_TKD for the student."""
-        teacher, student = self.learners["teacher"], self.learners["student"]
-        teachers, source, target = self.tkd.teacher_losses(
-            teacher, batch, self._teacher_progress(progress)
-        )
+        if "teacher" in self.learners:
+            teachers, source, target = self.tkd.teacher_losses(
+                self.learners["teacher"], batch, self._teacher_progress(progress)
+            )
+        else:
+            teachers = {}
+            source, target = self.tkd.guidance(self.guides["teacher"], batch)
         with self.acp.watch(self.student):
-            students = self.tkd.student_losses(student, source, target, batch, progress)
+            students = self.tkd.student_losses(
+                self.learners["student"], source, target, batch, progress
+            )
         self._tkd_loss = sum(students.values(), start=batch.source.new_zeros(()))
         return teachers | students
 
@@ -90,9 +118,10 @@ class Alternate(Stage):
         self.acp.observe(self.student, self._tkd_loss)
 
     def update(self, progress: float) -> None:
-        lead = self._teacher_progress(progress)
-        self.learners["teacher"].optimiser.step(lead, scale=self.knobs.teacher_rate)
         self.learners["student"].optimiser.step(progress)
+        if "teacher" in self.learners:
+            lead = self._teacher_progress(progress)
+            self.learners["teacher"].optimiser.step(lead, scale=self.knobs.teacher_rate)
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """One event of ACP."""
@@ -110,12 +139,14 @@ class Alternate(Stage):
         return self.knobs.teacher_lead + (1 - self.knobs.teacher_lead) * progress
 
 
-def _start(handover: Handover | None, discrepancy: Any, context: Context) -> Learner:
-    network = context.fresh_network() if handover is None else copy.deepcopy(handover.network)
-    started = learner(network, discrepancy, context)
-    if started.discrepancy is not None and handover is not None and handover.discrepancy:
-        started.discrepancy.load_state_dict(handover.discrepancy)
-    return started
+def _learner(start: Handover, name: DiscrepancyName | None, context: Context) -> Learner:
+    return learner(start.network, name, context, start.discrepancy)
+
+
+def _narrow(student: Handover, knobs: Alternate.Knobs, context: Context) -> None:
+    limits = {name: getattr(knobs, name) for name in ("min_width", "min_share", "round_to")}
+    shape = Shrink(compression=knobs.compression, criterion="uniform", **limits)
+    shrink(student.network, shape, context, source_loss)
 
 
 @register
@@ -126,30 +157,34 @@ class ITMC(Method):
     group = "itmc"
     label = "ITMC"
     citation = "Wang et al., Pattern Recognition 164 (2025) 111512; reconstruction"
+    guided = True
 
     class Knobs(ITMCConfig):
         """Hyper-parameters; every one that the abstract leaves open is marked reconstruction."""
 
-        student_start: Literal["handover", "initial"] = "handover"
-        """Whether the student copies the teacher at the hand-over, or its initial weights
-        (reconstruction)."""
-
     @classmethod
-    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
-        values = knobs.model_dump(exclude={"student_start"})
-        teacher = start
-        if knobs.teacher_lead > 0:
-            teacher = Adapt.node(
-                start,
-                discrepancy=knobs.discrepancy,
-                weight=knobs.weight,
-                until=knobs.teacher_lead,
-                ramp=knobs.ramp,
-            )
-        student = teacher if knobs.student_start == "handover" else start
-        roles = {"teacher": teacher, "student": student}
-        return Node(
-            Alternate,
-            Alternate.Knobs(compression=compression, **values),
-            {role: node for role, node in roles.items() if node is not None},
-        )
+    def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
+        return alternation(knobs, compression, start)
+
+
+def alternation(knobs: Any, compression: float, start: Start, narrow: bool = False) -> Node:
+    """The stages of ITMC: both networks adapt for the teacher's lead, then TKD and ACP alternate.
+
+    The two leads are one shared stage where the teacher is the student's own backbone.
+    """
+    lead = {
+        "discrepancy": knobs.discrepancy,
+        "weight": knobs.weight,
+        "until": knobs.teacher_lead,
+        "ramp": knobs.ramp,
+    }
+    roles = {"teacher": start.teacher, "student": start.student}
+    if knobs.teacher_lead > 0:
+        roles["teacher"] = Adapt.node(start.teacher, network="teacher", **lead)
+        if knobs.student_start == "adapted":
+            roles["student"] = Adapt.node(start.student, **lead)
+    return Node(
+        Alternate,
+        Alternate.Knobs(compression=compression, narrow=narrow, **knobs.model_dump()),
+        {role: node for role, node in roles.items() if node is not None},
+    )

@@ -14,6 +14,7 @@ from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
 from itmc.losses.distillation import kd
 from itmc.networks.build import Network, Outputs
+from itmc.networks.modes import in_eval_mode
 from itmc.training.config import TrainingConfig
 from itmc.training.stage import Learner, both_domains
 
@@ -62,10 +63,18 @@ class TKD:
         losses = {"teacher_ce": F.cross_entropy(source.logits, batch.labels)}
         if teacher.discrepancy is not None:
             strength = self._strength(progress)
-            losses["teacher_discrepancy"] = teacher.discrepancy(source, target, strength)
+            losses["teacher_discrepancy"] = teacher.discrepancy(
+                source, target, batch.labels, strength
+            )
         if self._config.teacher_logits == "fresh":
-            source, target = _fresh(teacher.network, batch, self._training)
+            source, target = self.guidance(teacher.network, batch)
         return losses, source, target
+
+    @torch.no_grad()
+    def guidance(self, teacher: Network, batch: Batch) -> tuple[Outputs, Outputs]:
+        """Outputs of the teacher on source and target by a pass of its own, in eval mode."""
+        with in_eval_mode(teacher):
+            return both_domains(teacher, batch, self._training)
 
     def student_losses(
         self,
@@ -89,18 +98,12 @@ class TKD:
             losses["student_kd_target"] = beta * kd(target.logits, guide_target.logits, tau)
         if student.discrepancy is not None:
             strength = (1 - beta) * self._strength(progress)
-            losses["student_discrepancy"] = student.discrepancy(source, target, strength)
+            losses["student_discrepancy"] = student.discrepancy(
+                source, target, batch.labels, strength
+            )
         return losses
 
     def _strength(self, progress: float) -> float:
         """gamma, times the factor on D."""
         gamma = self._training.gamma(progress) if self._config.ramp else 1.0
         return self._config.weight * gamma
-
-
-@torch.no_grad()
-def _fresh(network: Network, batch: Batch, training: TrainingConfig) -> tuple[Outputs, Outputs]:
-    network.eval()
-    outputs = both_domains(network, batch, training)
-    network.train()
-    return outputs

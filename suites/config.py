@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 import baselines  # noqa: F401 - registers the baselines
+import itmc.ablations
 import itmc.itmc  # noqa: F401 - registers ITMC
 from itmc.config import Frozen, digest
 from itmc.domains.augment import DataConfig
 from itmc.errors import UsageError
 from itmc.networks.build import NetworkConfig
+from itmc.training.adapt import Adapt
 from itmc.training.config import TrainingConfig
-from itmc.training.method import Node, knobs_of, method
+from itmc.training.method import Node, Role, Setting, Start, knobs_of, method, settings_of
 
 SUITES = Path(__file__).parent
 T = TypeVar("T")
+Protocol = Literal["strict", "paper"]
+"""``strict``: ours, the headline being the last epoch. ``paper``: what the papers' own code did, to
+compare with their tables: the best epoch by target accuracy, no source held out, 10-crop for CDAN.
+Never mixed in one table."""
 
 
 class SuiteNetwork(Frozen):
@@ -29,6 +36,41 @@ class SuiteNetwork(Frozen):
     backbone: str
     weights: str = "none"
     bottleneck: int = Field(256, ge=1)
+
+
+class SuiteTeacher(Frozen):
+    """A teacher of another architecture than the student's; its bottleneck is as wide."""
+
+    backbone: str
+    weights: str = "none"
+
+
+class TuningConfig(Frozen):
+    """How hyper-parameters are chosen: the same effort for all methods, and no target label.
+
+    Each method has a grid of as many points as every other, its trials; each trial runs on the
+    same tasks, compressions and seeds; the one with the best mean of the criterion, after the last
+    epoch, is taken. ``python -m suites.tune SUITE`` does it.
+    """
+
+    tasks: list[str]
+    """None of those that the suite reports by default."""
+    compression: list[float]
+    seeds: list[int]
+    criterion: Literal["source_validation", "entropy", "infomax", "snd", "dev"]
+    """The label-free validator."""
+    trials: int = Field(ge=1)
+    grids: dict[str, dict[str, list[Any]]]
+    """By method, the values of each hyper-parameter; all combinations, of which there are
+    ``trials``, are tried."""
+
+    @model_validator(mode="after")
+    def _equal_effort(self) -> Self:
+        for name, values in self.grids.items():
+            count = math.prod(len(choices) for choices in values.values())
+            if count != self.trials:
+                raise ValueError(f"the grid of {name} has {count} points; all have {self.trials}")
+        return self
 
 
 class SuiteConfig(Frozen):
@@ -40,11 +82,18 @@ class SuiteConfig(Frozen):
     compression: list[float]
     seeds: list[int]
     network: SuiteNetwork
+    teacher: SuiteTeacher | None = None
+    """Guides the student in the methods that have a teacher; by default the student's own backbone,
+    unpruned, does."""
     data: DataConfig
     training: TrainingConfig
-    protocol: Literal["strict"] = "strict"
+    protocol: Protocol = "strict"
+    compare: list[str] = Field(default=["itmc", "baselines"])
+    """Methods and groups that run unless the command line names others."""
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Hyper-parameters of methods that differ from their defaults in this suite."""
+    tuning: TuningConfig | None = None
+    """How those were chosen."""
 
     @field_validator("tasks")
     @classmethod
@@ -74,7 +123,7 @@ class RunConfig(Frozen):
     """One run, resolved: everything that determines its result, and nothing about the machine."""
 
     suite: str
-    protocol: Literal["strict"]
+    protocol: Protocol
     dataset: str
     digests: dict[str, str]
     """Of the decoded images and labels, by domain."""
@@ -88,6 +137,8 @@ class RunConfig(Frozen):
     compression: float
     seed: int
     network: NetworkConfig
+    teacher: NetworkConfig | None = None
+    """Where the method has a teacher, and it is another network."""
     data: DataConfig
     training: TrainingConfig
 
@@ -109,21 +160,33 @@ class RunConfig(Frozen):
 
     def recipe(self) -> Node:
         """The last stage of the run's method; the stages before it hang on it."""
-        from itmc.training.adapt import Adapt
+        start = Start(_pretraining(self.network, "student"), _pretraining(self.guide, "teacher"))
+        knobs = knobs_of(self.method, self.knobs)
+        return method(self.method).recipe(knobs, self.compression, start)
 
-        start = None if self.network.pretrained else Adapt.node(None, pretraining=True)
-        return method(self.method).recipe(
-            knobs_of(self.method, self.knobs), self.compression, start
-        )
+    @property
+    def guide(self) -> NetworkConfig:
+        """The teacher's network."""
+        return self.teacher or self.network
+
+    def network_of(self, node: Node) -> NetworkConfig:
+        """The unpruned network of a stage."""
+        return self.guide if node.network == "teacher" else self.network
 
     def stage_key(self, node: Node) -> str:
         """Name of a stage's directory."""
         common = self.model_dump(
             mode="json",
-            include={"protocol", "dataset", "digests", "source", "target", "seed", "network",
-                     "data", "training"},
+            include={"protocol", "dataset", "digests", "source", "target", "seed", "data",
+                     "training"},
         )  # fmt: skip
-        return node.identity(common)
+        teacher = self.teacher and self.teacher.model_dump(mode="json")
+        return node.identity(Setting(common, self.network.model_dump(mode="json"), teacher))
+
+
+def _pretraining(network: NetworkConfig, role: Role) -> Node | None:
+    """The shared start of a network that has no pretrained weights."""
+    return None if network.pretrained else Adapt.node(None, network=role, pretraining=True)
 
 
 class Places(Frozen):
@@ -134,6 +197,7 @@ class Places(Frozen):
     store: Path
     data_root: Path | None = None
     weights_file: Path | None = None
+    teacher_weights_file: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1)
 
@@ -143,15 +207,15 @@ def suite_names() -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
-def load_suite(name: str, changes: Mapping[str, Any]) -> SuiteConfig:
-    """The suite called ``name`` (or the YAML file of that path), with ``changes`` on top.
+def load_suite(given: str, changes: Mapping[str, Any]) -> SuiteConfig:
+    """The suite called ``given`` (or the YAML file of that path), with ``changes`` on top.
 
     ``changes`` has the layout of the YAML; mappings are merged, all else replaced.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
+    path = Path(given) if given.endswith((".yaml", ".yml")) else SUITES / f"{given}.yaml"
     if not path.is_file():
         raise UsageError(
-            f"unknown suite {name!r}; allowed: {', '.join(suite_names())}, or a YAML file"
+            f"unknown suite {given!r}; allowed: {', '.join(suite_names())}, or a YAML file"
         )
     try:
         content = yaml.safe_load(path.read_text())
@@ -163,9 +227,9 @@ def load_suite(name: str, changes: Mapping[str, Any]) -> SuiteConfig:
     try:
         suite = SuiteConfig.model_validate(_merged({"name": path.stem, **content}, changes))
     except ValidationError as error:
-        raise UsageError(f"suite {name!r}: {explain(error)}") from error
-    for method_name, values in suite.methods.items():
-        knobs_of(method_name, values)
+        raise UsageError(f"suite {given!r}: {explain(error)}") from error
+    for name in suite.methods:
+        knobs_of(name, settings_of(name, suite.methods))
     return suite
 
 
@@ -176,7 +240,9 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         model: Any = SuiteConfig
         for part in parents:
-            model = model.model_fields[part].annotation
+            annotation = model.model_fields[part].annotation
+            models = [a for a in get_args(annotation) if a is not type(None)]
+            model = models[0] if models else annotation
         return (
             f"unknown key {'.'.join([*parents, key])!r}; allowed: {', '.join(model.model_fields)}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,15 @@ from itmc.domains.store import Domain, prepare
 from itmc.errors import UsageError
 from itmc.networks.backbones import check_tag
 from itmc.networks.build import NetworkConfig, build, example
-from itmc.training.method import Method, Node, knobs_of, method
-from suites.config import Places, RunConfig, SuiteConfig
+from itmc.training.method import (
+    Method,
+    Node,
+    knobs_of,
+    method,
+    methods as all_methods,
+    settings_of,
+)
+from suites.config import Places, RunConfig, SuiteConfig, SuiteNetwork, SuiteTeacher
 
 # A training pass costs about three forward passes (one forward, two backward).
 PASSES_PER_STEP = 3
@@ -87,15 +94,30 @@ def grid(
     tasks = list(spec.tasks()) if written == ["all"] else [spec.task(text) for text in written]
     tasks = list(dict.fromkeys(tasks))
     order = spec.tasks()
-    network = _network(suite, len(spec.classes), places)
+    classes = len(spec.classes)
+    network = _network(suite, suite.network, classes, places.weights_file)
+    teacher: NetworkConfig | None = None
+    if suite.teacher is not None:
+        if not any(chosen.guided for chosen in methods):
+            guided = ", ".join(name for name, known in all_methods().items() if known.guided)
+            raise UsageError(f"no chosen method has a teacher; with --teacher choose of: {guided}")
+        teacher = _network(suite, suite.teacher, classes, places.teacher_weights_file)
     names = {name for task in tasks for name in task}
     domains: dict[str, Domain] = {
         name: prepare(spec, name, places.data_root, places.store, say)
         for name in spec.domains
         if name in names
     }
-    if network.pretrained and places.weights_file is None:
-        build(network)  # fetches the weights, last: whatever else is wrong is told sooner
+    for config, file in ((network, places.weights_file), (teacher, places.teacher_weights_file)):
+        if config is not None and config.pretrained and file is None:
+            build(config)  # fetches the weights, last: whatever else is wrong is told sooner
+    # What papers did not hold out of the source they trained on.
+    paper = suite.protocol == "paper"
+    data = suite.data.model_copy(update={"source_holdout": 0.0}) if paper else suite.data
+    knobs = {
+        chosen.name: knobs_of(chosen.name, settings_of(chosen.name, suite.methods))
+        for chosen in methods
+    }
     compressions = list(dict.fromkeys([0.0, *suite.compression]))
     return tuple(
         RunConfig(
@@ -108,11 +130,12 @@ def grid(
             target=target,
             task_index=order.index((source, target)),
             method=chosen.name,
-            knobs=knobs_of(chosen.name, suite.methods.get(chosen.name, {})).model_dump(mode="json"),
+            knobs=knobs[chosen.name].model_dump(mode="json"),
             compression=compression,
             seed=seed,
             network=network,
-            data=suite.data,
+            teacher=teacher if chosen.guided else None,
+            data=data,
             training=suite.training,
         )
         for seed in suite.seeds
@@ -128,22 +151,26 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
     unpruned: dict[NetworkConfig, int] = {}
     jobs: dict[str, Job] = {}
     for run in runs:
-        if run.network not in unpruned:
-            blank = build(run.network.unpretrained())
-            unpruned[run.network] = count_macs(blank, example(run.network))
-        epoch_flops = (
-            FLOPS_PER_MAC * PASSES_PER_STEP * unpruned[run.network] * images_per_epoch(run)
-        )
+        for config in {run.network, run.guide} - unpruned.keys():
+            blank = build(config.unpretrained())
+            unpruned[config] = count_macs(blank, example(config))
         last = run.recipe()
         own = last if method(run.method).compressed else None
         for node in last.walk():
-            key, flops = run.stage_key(node), epoch_flops * node.passes(run.training)
             if node is not own:
-                jobs.setdefault(key, _stage_job(run, node, key, flops))
+                key = run.stage_key(node)
+                jobs.setdefault(key, _stage_job(run, node, key, _flops(run, node, unpruned)))
         needs = _keys(run, last) if own is not None else (run.stage_key(last),)
-        flops = epoch_flops * last.passes(run.training) if own is not None else 0.0
+        flops = _flops(run, last, unpruned) if own is not None else 0.0
         jobs[run.key] = Job(run.key, run, True, needs, flops, last.stage.title(last.knobs))
     return Plan(tuple(jobs.values()))
+
+
+def _flops(run: RunConfig, node: Node, unpruned: Mapping[NetworkConfig, int]) -> float:
+    """Estimated floating-point operations of one stage."""
+    passes = node.passes(run.training)
+    macs = passes.student * unpruned[run.network_of(node)] + passes.teacher * unpruned[run.guide]
+    return FLOPS_PER_MAC * PASSES_PER_STEP * images_per_epoch(run) * macs
 
 
 def images_per_epoch(run: RunConfig) -> int:
@@ -171,12 +198,13 @@ def _keys(run: RunConfig, node: Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run.stage_key(before) for before in node.inputs.values()))
 
 
-def _network(suite: SuiteConfig, classes: int, places: Places) -> NetworkConfig:
-    """The network of all runs, built once: what does not fit is refused before anything runs."""
-    file = places.weights_file
+def _network(
+    suite: SuiteConfig, asked: SuiteNetwork | SuiteTeacher, classes: int, file: Path | None
+) -> NetworkConfig:
+    """A network of all runs, built once: what does not fit is refused before anything runs."""
     network = NetworkConfig(
-        backbone=suite.network.backbone,
-        weights=suite.network.weights if file is None else file.name,
+        backbone=asked.backbone,
+        weights=asked.weights if file is None else file.name,
         weights_sha256=None if file is None else file_digest(file),
         bottleneck=suite.network.bottleneck,
         classes=classes,

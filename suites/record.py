@@ -23,19 +23,26 @@ from itmc.pruning.surgery import TOLERANCE
 from itmc.training.method import method
 from itmc.training.stage import Context
 from suites.config import RunConfig
-from suites.plan import PASSES_PER_STEP, images_per_epoch
+from suites.plan import images_per_epoch
 
 SCHEMA = 1
 _VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
 
 
 def make_record(
-    run: RunConfig, student: Network, history: Sequence[dict[str, Any]], context: Context
+    run: RunConfig,
+    student: Network,
+    history: Sequence[dict[str, Any]],
+    histories: Sequence[Sequence[dict[str, Any]]],
+    context: Context,
 ) -> dict[str, Any]:
-    """The record of ``run``, whose last stage has the log ``history``."""
+    """The record of ``run``, whose last stage has the log ``history``, those before ``histories``.
+
+    The budget is a share of the student's own backbone, whoever the teacher is.
+    """
     chosen = method(run.method)
     unpruned = context.unpruned_macs
-    networks = {"student": student, "teacher": context.fresh_network()}
+    networks = {"student": student, "teacher": context.teacher.fresh_network()}
     costs = cost.measure(networks, context.example)
     budget = (1 - run.compression + TOLERANCE) * unpruned
     phases = {name: sum(e["seconds"][name] for e in history) for name in history[0]["seconds"]}
@@ -64,6 +71,7 @@ def make_record(
             "knobs": run.knobs,
         },
         "network": run.network.model_dump(mode="json"),
+        "teacher": run.teacher and run.teacher.model_dump(mode="json"),
         "data": run.data.model_dump(mode="json"),
         "training": run.training.model_dump(mode="json"),
         "seed": run.seed,
@@ -74,7 +82,7 @@ def make_record(
         },
         "accuracy": select(history, budget),
         "cost": costs,
-        "effort": _effort(run, unpruned, phases, len(history)),
+        "effort": _effort(run, [history, *histories], phases, len(history)),
         "environment": _environment(context.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -87,20 +95,25 @@ def _left_whole(context: Context) -> dict[str, str]:
 
 
 def _effort(
-    run: RunConfig, unpruned_macs: int, phases: dict[str, float], epochs: int
+    run: RunConfig,
+    histories: Sequence[Sequence[dict[str, Any]]],
+    phases: dict[str, float],
+    epochs: int,
 ) -> dict[str, Any]:
-    """What the training cost. Images and MACs cover all stages, shared ones too.
+    """What the training cost.
 
-    ``training_macs`` is the plan's estimate for the networks (discriminators not counted);
-    ``images_per_second`` and ``seconds`` are measured in the run's last stage.
+    ``images``: of both domains in gradient steps. What passed through networks, and the MACs of
+    these passes, were counted: all stages, shared ones too, with importance and BatchNorm
+    estimation, without evaluation and without discriminators. ``images_per_second`` and ``seconds``
+    are those of the run's last stage.
     """
     nodes = list({run.stage_key(node): node for node in run.recipe().walk()}.values())
     images = images_per_epoch(run)
-    passes = sum(node.passes(run.training) for node in nodes)
     seconds = phases["train"] + phases["data"]
+    counted = [entry["effort"] for history in histories for entry in history]
     return {
         "images": images // 2 * sum(node.domain_epochs(run.training) for node in nodes),
-        "training_macs": round(PASSES_PER_STEP * unpruned_macs * images * passes),
+        **{name: sum(counts[name] for counts in counted) for name in counted[0]},
         "images_per_second": images * epochs / seconds if seconds else None,
         "seconds": phases,
         "peak_memory_bytes": _peak_memory(),

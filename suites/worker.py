@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from itmc.domains.store import prepare
 from itmc.errors import UsageError, first_line
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
+from itmc.networks.build import NetworkConfig
 from itmc.training import checkpoint
 from itmc.training.loop import Report, train
 from itmc.training.method import Node, method
@@ -64,8 +66,7 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
             _finish_run(run, folder, places, report)
         else:
             node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
-            context, evaluate = _open(run, places)
-            _train_stage(run, node, context, evaluate, folder, places, report)
+            _train_stage(run, node, _open(run, places), folder, places, report)
         # Only what is unfinished resumes, and it is finished by now.
         (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
 
@@ -94,45 +95,53 @@ def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
 
 def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) -> None:
     node = run.recipe()
-    context, evaluate = _open(run, places)
+    data = _open(run, places)
     if method(run.method).compressed:
-        handover = _train_stage(run, node, context, evaluate, folder, places, report)
+        handover = _train_stage(run, node, data, folder, places, report)
         history = checkpoint.read_progress(folder)
     else:  # a reference is its last shared stage
         shared = job_folder(places.out, run.stage_key(node), is_run=False)
-        handover = checkpoint.load_handover(shared, context.device)
+        handover = checkpoint.load_handover(shared, data.context.device)
         history = checkpoint.read_progress(shared)
         checkpoint.save_handover(folder, handover, run.network)
         checkpoint.write_progress(folder, history)
-    record = make_record(run, handover.network, history, context)
+    own = run.stage_key(node)
+    before = {run.stage_key(n) for n in node.walk()} - {own}
+    histories = [checkpoint.read_progress(job_folder(places.out, key, False)) for key in before]
+    record = make_record(run, handover.network, history, histories, data.context)
     write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _train_stage(
-    run: RunConfig,
-    node: Node,
-    context: Context,
-    evaluate: Evaluator,
-    folder: Path,
-    places: Places,
-    report: Report,
+    run: RunConfig, node: Node, data: Opened, folder: Path, places: Places, report: Report
 ) -> Handover:
     """Train ``node`` in ``folder``, from the stages before it, which are finished."""
+    # Each role gets a network of its own, also where two of them start from one stage.
     inputs = {
         role: checkpoint.load_handover(
-            job_folder(places.out, run.stage_key(before), is_run=False), context.device
+            job_folder(places.out, run.stage_key(before), is_run=False), data.context.device
         )
         for role, before in node.inputs.items()
     }
+    context = data.context.teacher if node.network == "teacher" else data.context
     stage = node.stage(node.knobs, context, inputs)
-    train(stage, folder, evaluate, report)
+    crops = node.stage.paper_crops(node.knobs) if run.protocol == "paper" else 1
+    train(stage, folder, data.evaluator(crops), report)
     handover = stage.handover()
-    checkpoint.save_handover(folder, handover, run.network)
+    checkpoint.save_handover(folder, handover, run.network_of(node))
     return handover
 
 
-def _open(run: RunConfig, places: Places) -> tuple[Context, Evaluator]:
-    """The data of ``run``: without target labels for training, with them for the evaluator."""
+@dataclass(frozen=True)
+class Opened:
+    """The data of a run: without target labels for training, with them for the evaluator."""
+
+    context: Context
+    evaluator: Callable[[int], Evaluator]
+    """By the number of crops to test each image with."""
+
+
+def _open(run: RunConfig, places: Places) -> Opened:
     spec = dataset(run.dataset)
     source, target = (
         prepare(spec, name, places.data_root, places.store, _no_comment)
@@ -148,9 +157,18 @@ def _open(run: RunConfig, places: Places) -> tuple[Context, Evaluator]:
     training, validation = split_source(source, data.source_holdout, run.seed)
     unlabelled = Unlabelled(target.images)
     batches = Batches(training, unlabelled, data, run.training.batch_size, run.seed, device)
-    weights = None if places.weights_file is None else str(places.weights_file)
-    context = Context(run.network, run.training, batches, run.seed, device, weights)
-    return context, Evaluator(training, validation, target, data, device)
+
+    def context(network: NetworkConfig, file: Path | None, teacher: Context | None) -> Context:
+        weights = None if file is None else str(file)
+        return Context(network, run.training, batches, run.seed, device, weights, teacher)
+
+    teacher: Context | None = None
+    if run.teacher is not None:
+        teacher = context(run.teacher, places.teacher_weights_file, None)
+    return Opened(
+        context(run.network, places.weights_file, teacher),
+        lambda crops: Evaluator(training, validation, target, data, device, crops),
+    )
 
 
 def _use(places: Places) -> None:

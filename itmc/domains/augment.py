@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -61,6 +62,15 @@ def plain(images: np.ndarray, config: DataConfig) -> Tensor:
     stored = _channels_first(images)
     side = _crop_side(stored.shape[-1], config)
     return normalised(_resize(transforms.center_crop(stored, [side]), config.image_size), config)
+
+
+def ten_crops(images: np.ndarray, config: DataConfig) -> Iterator[Tensor]:
+    """Test batches of the four corners and the centre, mirrored too where training images are."""
+    stored = _channels_first(images)
+    side = _crop_side(stored.shape[-1], config)
+    crop = transforms.ten_crop if config.flip else transforms.five_crop
+    for view in crop(stored, [side, side]):
+        yield normalised(_resize(view, config.image_size), config)
 
 
 def in_words(config: DataConfig, stored_size: int) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from itmc.domains.augment import DataConfig, plain
+from itmc.domains.augment import DataConfig, plain, ten_crops
 from itmc.domains.batches import Labelled
 from itmc.domains.store import Domain
 from itmc.evaluation import validators
@@ -30,8 +32,11 @@ class Evaluator:
         target: Domain,
         data: DataConfig,
         device: torch.device,
+        crops: int = 1,
     ) -> None:
+        """``crops``: 1 for the centre, 10 for the corners and it, mirrored too."""
         self._data, self._device = data, device
+        self._crops = crops
         self._source = (source.images, source.indices[:: max(1, len(source) // _DEV_SOURCE)])
         self._validation = (validation.images, validation.indices)
         self._validation_labels = validation.labels[validation.indices]
@@ -71,17 +76,37 @@ class Evaluator:
     def _outputs(
         self, network: Network, images: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Features and logits of ``rows``, in eval mode; the mode is put back afterwards."""
+        """Features and logits of ``rows``, in eval mode; the mode is put back afterwards.
+
+        Of several crops: their mean features, and the logarithm of their mean probabilities.
+        """
         training = network.training
         network.eval()
         features, logits = [], []
         for start in range(0, len(rows), _BATCH):
-            batch = plain(images[rows[start : start + _BATCH]], self._data).to(self._device)
-            outputs = network(batch)
-            features.append(outputs.features.float().cpu())
-            logits.append(outputs.logits.float().cpu())
+            some = images[rows[start : start + _BATCH]]
+            seen, said = [], []
+            for batch in self._views(some):
+                outputs = network(batch.to(self._device))
+                seen.append(outputs.features.float().cpu())
+                said.append(outputs.logits.float().cpu())
+            features.append(torch.stack(seen).mean(0))
+            logits.append(_joined(said))
         network.train(training)
         return torch.cat(features).numpy(), torch.cat(logits).double().numpy()
+
+    def _views(self, images: np.ndarray) -> Iterator[Tensor]:
+        if self._crops == 1:
+            yield plain(images, self._data)
+        else:
+            yield from ten_crops(images, self._data)
+
+
+def _joined(logits: list[Tensor]) -> Tensor:
+    """Of one view its logits; of several the logarithm of the mean of their probabilities."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.logsumexp(torch.stack(logits).log_softmax(2), dim=0) - math.log(len(logits))
 
 
 def select(history: Sequence[dict[str, Any]], budget: float) -> dict[str, Any]:

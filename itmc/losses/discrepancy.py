@@ -7,72 +7,110 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from itmc.config import Frozen
 from itmc.errors import UsageError
 from itmc.losses.adversarial import (
+    MDD_MARGIN,
     RandomMultilinear,
+    adversary,
     discriminator,
     domain_loss,
+    margin_disparity,
     multilinear,
     reverse_gradient,
 )
-from itmc.losses.confusion import entropy, minimum_class_confusion
-from itmc.losses.mmd import jmmd, mk_mmd
+from itmc.losses.confusion import MCC_TEMPERATURE, entropy, minimum_class_confusion
+from itmc.losses.coral import coral
+from itmc.losses.mmd import jmmd, lmmd, mk_mmd
 from itmc.losses.precision import at_least_float32
 from itmc.networks.build import Outputs
 
-DiscrepancyName = Literal["dan", "dann", "cdan", "cdan_e", "jan", "mcc"]
+DiscrepancyName = Literal["dan", "dann", "cdan", "cdan_e", "jan", "mcc", "mdd", "lmmd", "coral"]
 
 # Above this many products CDAN projects at random (Long et al. 2018, sec. 3.1) to this many.
 _EXACT_UP_TO, _PROJECTED = 4096, 1024
+
+
+class DiscrepancySettings(Frozen):
+    """What some of the choices depend on besides; the papers' values."""
+
+    mcc_temperature: float = Field(MCC_TEMPERATURE, gt=0)
+    """MCC's temperature T."""
+    mdd_margin: float = Field(MDD_MARGIN, gt=0)
+    """MDD's factor gamma on the source's part, the exponential of the margin."""
 
 
 class Discrepancy(nn.Module, ABC):
     """gamma * D(source, target), ready to be added to a loss.
 
     For the adversarial choices gamma is the strength of the gradient reversal instead: the
-    discriminator itself always learns at full strength (Ganin et al. 2016, sec. 5.2.2).
+    discriminator, or MDD's adversary, always learns at full strength (Ganin et al. 2016, sec.
+    5.2.2).
     """
 
     @abstractmethod
-    def forward(self, source: Outputs, target: Outputs, gamma: float) -> Tensor:
-        """The term of one batch: a scalar from the outputs of both domains."""
+    def forward(self, source: Outputs, target: Outputs, labels: Tensor, gamma: float) -> Tensor:
+        """The term of one batch: a scalar from the outputs of both domains.
+
+        ``labels`` are the source's true classes, int64 ``(N,)``.
+        """
 
 
 class Distance(Discrepancy):
     """A discrepancy that is a function of the outputs, without anything to learn."""
 
-    def forward(self, source: Outputs, target: Outputs, gamma: float) -> Tensor:
-        return gamma * self.distance(source, target)
+    def forward(self, source: Outputs, target: Outputs, labels: Tensor, gamma: float) -> Tensor:
+        return gamma * self.distance(source, target, labels)
 
     @abstractmethod
-    def distance(self, source: Outputs, target: Outputs) -> Tensor:
+    def distance(self, source: Outputs, target: Outputs, labels: Tensor) -> Tensor:
         """D itself, a scalar."""
 
 
 class DAN(Distance):
     """MK-MMD of the features (Long et al., ICML 2015)."""
 
-    def distance(self, source: Outputs, target: Outputs) -> Tensor:
+    def distance(self, source: Outputs, target: Outputs, labels: Tensor) -> Tensor:
         return mk_mmd(source.features, target.features)
 
 
 class JAN(Distance):
     """Joint MMD of features and predictions (Long et al., ICML 2017)."""
 
-    def distance(self, source: Outputs, target: Outputs) -> Tensor:
+    def distance(self, source: Outputs, target: Outputs, labels: Tensor) -> Tensor:
         return jmmd(
             (source.features, at_least_float32(source.logits).softmax(1)),
             (target.features, at_least_float32(target.logits).softmax(1)),
         )
 
 
+class DSAN(Distance):
+    """Local MMD: MK-MMD of the features class by class (Zhu et al., TNNLS 2020)."""
+
+    def distance(self, source: Outputs, target: Outputs, labels: Tensor) -> Tensor:
+        probabilities = at_least_float32(target.logits).softmax(1)
+        return lmmd(source.features, target.features, labels, probabilities)
+
+
+class CORAL(Distance):
+    """Distance of the features' covariances (Sun and Saenko, 2016)."""
+
+    def distance(self, source: Outputs, target: Outputs, labels: Tensor) -> Tensor:
+        return coral(source.features, target.features)
+
+
 class MCC(Distance):
     """Minimum class confusion of the target's predictions (Jin et al., ECCV 2020)."""
 
-    def distance(self, source: Outputs, target: Outputs) -> Tensor:
-        return minimum_class_confusion(target.logits)
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def distance(self, source: Outputs, target: Outputs, labels: Tensor) -> Tensor:
+        return minimum_class_confusion(target.logits, self.temperature)
 
 
 class DANN(Discrepancy):
@@ -82,7 +120,7 @@ class DANN(Discrepancy):
         super().__init__()
         self.discriminator = discriminator(features, hidden)
 
-    def forward(self, source: Outputs, target: Outputs, gamma: float) -> Tensor:
+    def forward(self, source: Outputs, target: Outputs, labels: Tensor, gamma: float) -> Tensor:
         features = at_least_float32(torch.cat([source.features, target.features]))
         logits = self.discriminator(reverse_gradient(features, gamma))
         return domain_loss(logits, len(source.features))
@@ -91,8 +129,8 @@ class DANN(Discrepancy):
 class CDAN(Discrepancy):
     """A discriminator on features and predictions together (Long et al., NeurIPS 2018).
 
-    ``entropy_weighted`` makes it CDAN+E (eq. 8): certain examples count more. As in the authors'
-    code, no gradient flows through the predictions or the weights.
+    ``entropy_weighted`` makes it CDAN+E (eq. 8): certain examples count more. No gradient flows
+    through the predictions, nor, as in the authors' later library, through the weights.
     """
 
     def __init__(self, features: int, classes: int, hidden: int, entropy_weighted: bool) -> None:
@@ -105,7 +143,7 @@ class CDAN(Discrepancy):
         self.discriminator = discriminator(inputs, hidden)
         self.entropy_weighted = entropy_weighted
 
-    def forward(self, source: Outputs, target: Outputs, gamma: float) -> Tensor:
+    def forward(self, source: Outputs, target: Outputs, labels: Tensor, gamma: float) -> Tensor:
         logits = at_least_float32(torch.cat([source.logits, target.logits]).detach())
         features = at_least_float32(torch.cat([source.features, target.features]))
         combine = multilinear if self.projection is None else self.projection
@@ -114,18 +152,50 @@ class CDAN(Discrepancy):
         return domain_loss(self.discriminator(joint), len(source.features), weights)
 
 
-def create(name: str, features: int, classes: int, hidden: int) -> Discrepancy:
+class MDD(Discrepancy):
+    """A second classifier that sets source and target apart (Zhang et al., ICML 2019).
+
+    It learns to agree with the main classifier on the source and to disagree on the target; the
+    features, through gradient reversal, the opposite. The main classifier gets no gradient.
+    """
+
+    def __init__(self, features: int, classes: int, hidden: int, margin: float) -> None:
+        super().__init__()
+        self.adversary = adversary(features, hidden, classes)
+        self.margin = margin
+
+    def forward(self, source: Outputs, target: Outputs, labels: Tensor, gamma: float) -> Tensor:
+        features = at_least_float32(torch.cat([source.features, target.features]))
+        logits = self.adversary(reverse_gradient(features, gamma))
+        count = len(source.features)
+        predicted = source.logits.argmax(1), target.logits.argmax(1)
+        return margin_disparity(
+            logits[:count], predicted[0], logits[count:], predicted[1], self.margin
+        )
+
+
+def create(
+    name: str,
+    features: int,
+    classes: int,
+    hidden: int,
+    settings: DiscrepancySettings | None = None,
+) -> Discrepancy:
     """The discrepancy called ``name``, for features and logits of these widths.
 
-    ``hidden`` is the width of a discriminator's hidden layers, where there is one.
+    ``hidden`` is the width of a discriminator's or adversary's hidden layers, where there is one.
     """
+    settings = settings or DiscrepancySettings()
     choices: dict[str, Callable[[], Discrepancy]] = {
         "dan": DAN,
         "jan": JAN,
-        "mcc": MCC,
+        "lmmd": DSAN,
+        "coral": CORAL,
+        "mcc": lambda: MCC(settings.mcc_temperature),
         "dann": lambda: DANN(features, hidden),
         "cdan": lambda: CDAN(features, classes, hidden, entropy_weighted=False),
         "cdan_e": lambda: CDAN(features, classes, hidden, entropy_weighted=True),
+        "mdd": lambda: MDD(features, classes, hidden, settings.mdd_margin),
     }
     if name not in choices:
         raise UsageError(f"unknown discrepancy {name!r}; allowed: {', '.join(choices)}")

@@ -1,8 +1,9 @@
-"""Maximum mean discrepancies: MK-MMD (DAN) and joint MMD (JAN)."""
+"""Maximum mean discrepancies: MK-MMD (DAN), joint MMD (JAN) and local MMD (DSAN)."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from itmc.losses.precision import at_least_float32
@@ -37,6 +38,33 @@ def jmmd(
     probabilities = at_least_float32(torch.cat([source[1], target[1]]))
     kernel = _multi_kernel(features) * torch.exp(-_squared_distances(probabilities) / JAN_SIGMA)
     return _mmd(kernel, len(source[0]))
+
+
+def lmmd(source: Tensor, target: Tensor, labels: Tensor, probabilities: Tensor) -> Tensor:
+    """Squared local MMD (Zhu et al., TNNLS 2020, eqs. 5-8): one MMD a class, averaged.
+
+    ``source`` is ``(N, F)`` with ``labels`` ``(N,)``, ``target`` ``(M, F)`` with ``probabilities``
+    ``(M, C)``, which get no gradient. A class's images weigh by their share of it: the source's by
+    label, the target's by probability. The kernel is that of ``mk_mmd``.
+
+    As in the authors' code the mean is over the classes (the paper: over all C) that some source
+    image has as its label and some target image as its likeliest; without any, zero.
+    """
+    kernel = _multi_kernel(at_least_float32(torch.cat([source, target])))
+    of_target = probabilities.detach().to(kernel.dtype)
+    classes = of_target.shape[1]
+    of_source = F.one_hot(labels, classes).to(kernel.dtype)
+    predicted = F.one_hot(of_target.argmax(1), classes).amax(0)
+    counts = of_source.amax(0) * predicted
+    weights = torch.cat([_shares(of_source), -_shares(of_target)]) * counts
+    # w^T K w with one sign a domain is the MMD: within source + within target - 2 * across.
+    return (kernel * (weights @ weights.T)).sum() / counts.sum().clamp_min(1)
+
+
+def _shares(memberships: Tensor) -> Tensor:
+    """Each image's part of each class, ``(N, C)``: columns that sum to 1, or stay zero."""
+    total = memberships.sum(0)
+    return memberships / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def _mmd(kernel: Tensor, sources: int) -> Tensor:

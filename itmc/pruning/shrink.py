@@ -24,18 +24,27 @@ if TYPE_CHECKING:
     from itmc.training.stage import Context
 
 
-class PruningConfig(Frozen):
-    """What every kind of pruning respects."""
+class WidthLimits(Frozen):
+    """The widths that layers may have."""
 
     min_width: int = Field(2, ge=1)
-    min_share: float = Field(0.2, ge=0, le=1)
+    min_share: float = Field(0.1, ge=0, le=1)
     """No layer gets narrower than ``min_width`` channels, nor than this share of its own: a layer
     of few channels strangles all that follow."""
     round_to: int = Field(1, ge=1)
     """Widths become multiples of this, which hardware likes."""
+
+
+class PruningConfig(WidthLimits):
+    """What every kind of pruning respects."""
+
     cost_aware: CostAware = "none"
     """Rank channels by importance alone, or by importance per ``macs`` or measured ``latency`` that
     their removal saves. Measurements differ: with ``latency`` no two runs are alike to the bit."""
+
+
+# Of the loss on the source alone, from which these methods judge, no criterion of two domains.
+SourceCriterion = Literal["taylor", "l1", "l2", "bn_scale", "fpgm", "random", "uniform"]
 
 
 class Shrink(PruningConfig):
@@ -43,6 +52,7 @@ class Shrink(PruningConfig):
 
     compression: float = Field(ge=0, lt=1)
     criterion: CriterionName = "taylor"
+    """Importance of a channel; ``uniform`` narrows all layers by one factor."""
     init: Literal["sliced", "scratch"] = "sliced"
     """Whether the channels that stay keep their weights, or start anew."""
     importance_batches: int = Field(20, ge=1)
@@ -81,7 +91,9 @@ def shrink(
         if config.init == "scratch":
             _initialise(network)
         else:
-            recalibrate(network, training_images(context, config.importance_batches, domains))
+            images = training_images(context, config.importance_batches, domains)
+            with context.meter.watch([network], context.example):
+                recalibrate(network, images)
 
 
 def _judged(
@@ -95,12 +107,13 @@ def _judged(
     criterion = importance.create(config.criterion, context.seed)
     if criterion.needs_gradients:
         network.train()
-        for batch in context.batches.first(config.importance_batches):
-            network.zero_grad()
-            with criterion.watch(network, dependencies.groups, len(batch.source)):
-                value = loss(network, batch)
-            torch.autograd.backward(value)
-            criterion.observe(network, dependencies.groups)
+        with context.meter.watch([network], context.example):
+            for batch in context.batches.first(config.importance_batches):
+                network.zero_grad()
+                with criterion.watch(network, dependencies.groups, len(batch.source)):
+                    value = loss(network, batch)
+                torch.autograd.backward(value)
+                criterion.observe(network, dependencies.groups)
         network.zero_grad()
     return criterion.scores(network, dependencies.groups)
 

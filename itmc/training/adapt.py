@@ -16,14 +16,14 @@ from torch import Tensor
 from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.losses import discrepancy as discrepancies
-from itmc.losses.discrepancy import Discrepancy, DiscrepancyName
+from itmc.losses.discrepancy import Discrepancy, DiscrepancyName, DiscrepancySettings
 from itmc.networks.build import Network
 from itmc.pruning.shrink import Shrink, shrink
 from itmc.seeding import seeded
-from itmc.training.config import TrainingConfig
-from itmc.training.method import Node
+from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
+from itmc.training.method import Node, Role
 from itmc.training.optim import Optimiser
-from itmc.training.stage import Context, Handover, Learner, Stage, both_domains
+from itmc.training.stage import Context, Handover, Learner, Passes, Stage, both_domains
 
 
 class Adapt(Stage):
@@ -37,10 +37,12 @@ class Adapt(Stage):
         discrepancy: DiscrepancyName | None = None
         weight: float = Field(1.0, ge=0)
         """Factor on the discrepancy, beside its ramp."""
-        since: float = Field(0.0, ge=0, le=1)
-        until: float = Field(1.0, ge=0, le=1)
-        """The part of the suite's epochs that this stage takes, as shares of them."""
-        horizon: float = Field(1.0, ge=0, le=1)
+        settings: DiscrepancySettings = DiscrepancySettings()
+        """What some discrepancies depend on besides."""
+        since: float = Field(0.0, ge=0, le=STUDENT_ROUNDS)
+        until: float = Field(1.0, ge=0, le=STUDENT_ROUNDS)
+        """The part of a run's epochs that this stage takes, in units of the suite's."""
+        horizon: float = Field(1.0, ge=0, le=STUDENT_ROUNDS)
         """Where its schedules (rate and ramp) end, which begin at ``since``."""
         ramp: bool = True
         """Whether the discrepancy follows the ramp gamma(p); off: full weight at once."""
@@ -56,13 +58,15 @@ class Adapt(Stage):
         network = inputs["network"].network if "network" in inputs else context.fresh_network()
         if knobs.shrink is not None:
             shrink(network, knobs.shrink, context, source_loss, self.domains(knobs))
-        self.learners = {"student": learner(network, knobs.discrepancy, context)}
+        self.learners = {
+            "student": learner(network, knobs.discrepancy, context, settings=knobs.settings)
+        }
 
     @classmethod
-    def node(cls, start: Node | None, **knobs: Any) -> Node:
-        """This stage after ``start`` (or from the initial weights)."""
+    def node(cls, start: Node | None, network: Role = "student", **knobs: Any) -> Node:
+        """This stage after ``start`` (or from the initial weights) for one of the two networks."""
         inputs = {} if start is None else {"network": start}
-        return Node(cls, cls.Knobs(**knobs), inputs)
+        return Node(cls, cls.Knobs(**knobs), inputs, network)
 
     @classmethod
     def length(cls, knobs: Knobs, training: TrainingConfig) -> int:
@@ -84,9 +88,13 @@ class Adapt(Stage):
         return 1 - knobs.shrink.compression if knobs.shrink is not None else before
 
     @classmethod
-    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> float:
+    def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> Passes:
         share = cls.domains(knobs) / 2
-        return cls.length(knobs, training) * share * cls.kept(knobs, before)
+        return Passes(cls.length(knobs, training) * share * cls.kept(knobs, before))
+
+    @classmethod
+    def paper_crops(cls, knobs: Knobs) -> int:
+        return 10 if knobs.discrepancy in ("cdan", "cdan_e") else 1
 
     @classmethod
     def title(cls, knobs: Knobs) -> str:
@@ -112,18 +120,34 @@ class Adapt(Stage):
         strength = self.knobs.weight * (training.gamma(progress) if self.knobs.ramp else 1.0)
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),
-            "discrepancy": student.discrepancy(source, target, strength),
+            "discrepancy": student.discrepancy(source, target, batch.labels, strength),
         }
 
 
-def learner(network: Network, discrepancy: DiscrepancyName | None, context: Context) -> Learner:
-    """``network`` with a new optimiser, and the discrepancy called so (or none)."""
+def learner(
+    network: Network,
+    discrepancy: DiscrepancyName | None,
+    context: Context,
+    before: Mapping[str, Tensor] | None = None,
+    settings: DiscrepancySettings | None = None,
+) -> Learner:
+    """``network`` with a new optimiser, and the discrepancy called so (or none).
+
+    ``before``: what the discrepancy had learnt (a discriminator, say) where this goes on.
+    """
     term: Discrepancy | None = None
     if discrepancy is not None:
         config = context.network
         with seeded("discrepancy", discrepancy, context.seed):
-            hidden = context.training.discriminator
-            term = discrepancies.create(discrepancy, config.bottleneck, config.classes, hidden)
+            term = discrepancies.create(
+                discrepancy,
+                config.bottleneck,
+                config.classes,
+                context.training.discriminator,
+                settings,
+            )
+        if before:
+            term.load_state_dict(before)
         term.to(context.device)
     return Learner(network, Optimiser(network, term, context.training), term)
 

@@ -9,12 +9,18 @@ from pydantic import Field
 
 from itmc.config import Frozen
 
+# Epochs of a student, from its start to its end, in units of the suite's: as many as it takes to
+# adapt the unpruned network and then to compress it. A student that is narrow from the start trains
+# as long, so that none is better for having seen more images.
+STUDENT_ROUNDS = 2.0
+
 
 class TrainingConfig(Frozen):
     """Optimisation of one stage; the defaults are the field's (Long et al. 2018, and its code)."""
 
     epochs: int = Field(20, ge=1)
-    """Epochs of adaptation of a network, the same for all methods."""
+    """Epochs of adaptation of the unpruned network; a compressed student has twice as many in all,
+    whatever the method."""
     pretrain_epochs: int = Field(2, ge=1)
     """Epochs of the shared source-only start, where there are no pretrained weights."""
     steps_per_epoch: int | None = Field(None, ge=1)

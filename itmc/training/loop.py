@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itmc.cost import count_macs
 from itmc.networks.build import Network
 from itmc.seeding import seed_of
 from itmc.training import checkpoint
@@ -36,16 +35,18 @@ def train(stage: Stage, folder: Path, evaluate: Evaluate, report: Report) -> lis
     if (saved := checkpoint.load_checkpoint(folder)) is not None:
         stage.load_state(saved["stage"])
         history = saved["history"]
+        stage.context.meter.take()  # building the stage anew was counted before
     checkpoint.write_progress(folder, history)
     report(len(history), stage.epochs)
     for epoch in range(len(history), stage.epochs):
         clock = Clock()
-        losses = _train_epoch(stage, epoch, clock)
+        with stage.context.meter.watch(stage.networks(), stage.context.example):
+            losses = _train_epoch(stage, epoch, clock)
         with clock.counts("prune"):
             events = stage.end_epoch(epoch)
         with clock.counts("evaluate"):
             verdict = evaluate(stage.student)
-            macs = count_macs(stage.student, stage.context.example)
+            macs = stage.context.meter.macs(stage.student, stage.context.example)
         history.append(
             {
                 "stage": stage.kind,
@@ -53,6 +54,7 @@ def train(stage: Stage, folder: Path, evaluate: Evaluate, report: Report) -> lis
                 "losses": losses,
                 "events": events,
                 "macs": macs,
+                "effort": stage.context.meter.take(),
                 **verdict,
                 "seconds": clock.seconds,
             }

@@ -17,15 +17,29 @@ from pydantic import ValidationError
 from itmc.config import Frozen, digest
 from itmc.errors import UsageError
 from itmc.training.config import TrainingConfig
-from itmc.training.stage import Stage
+from itmc.training.stage import Passes, Stage
 
 GroupName = Literal["references", "baselines", "itmc", "ablations"]
 GROUPS: tuple[GroupName, ...] = ("references", "baselines", "itmc", "ablations")
 
 
-CORE_VERSION = 2
+CORE_VERSION = 3
 """Raise it when a change of what all stages use (networks, losses, pruning, data) alters results:
 nothing that was computed before is then taken for finished."""
+
+Role = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What determines the result of a stage besides its knobs and the stages before it."""
+
+    common: Mapping[str, Any]
+    """Data, task, training and seed."""
+    student: Any
+    """The student's unpruned network."""
+    teacher: Any = None
+    """The teacher's, where it is another."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +49,28 @@ class Node:
     stage: type[Stage]
     knobs: Frozen
     inputs: Mapping[str, Node] = field(default_factory=dict)
+    network: Role = "student"
+    """Whose network the stage trains: the teacher may have another architecture."""
 
-    def identity(self, common: Mapping[str, Any]) -> str:
-        """Hash of everything that determines the result.
-
-        ``common`` is what all stages of a run share: data, task, network, training, seed.
-        """
+    def identity(self, setting: Setting) -> str:
+        """Hash of everything that determines the result."""
+        network = setting.student
+        if self.network == "teacher" and setting.teacher is not None:
+            network = setting.teacher
         return digest(
             {
                 "kind": self.stage.kind,
                 "version": [CORE_VERSION, self.stage.version],
                 "knobs": self.knobs.model_dump(mode="json"),
-                "inputs": {role: node.identity(common) for role, node in self.inputs.items()},
-                "common": dict(common),
+                "inputs": {role: node.identity(setting) for role, node in self.inputs.items()},
+                "common": dict(setting.common),
+                "network": network,
+                "guide": setting.teacher if self.stage.guided else None,
             }
         )[:16]
 
-    def passes(self, training: TrainingConfig) -> float:
-        """Estimated training passes of the unpruned network, in epochs, of this stage alone."""
+    def passes(self, training: TrainingConfig) -> Passes:
+        """Estimated cost of this stage alone."""
         return self.stage.passes(self.knobs, training, self._kept_before())
 
     def domain_epochs(self, training: TrainingConfig) -> int:
@@ -60,17 +78,24 @@ class Node:
         return self.stage.length(self.knobs, training) * self.stage.domains(self.knobs)
 
     def _kept_before(self) -> float:
-        """Share of the unpruned MACs of the widest network that this stage starts from."""
-        return max(
-            (node.stage.kept(node.knobs, node._kept_before()) for node in self.inputs.values()),
-            default=1.0,
-        )
+        """Share of the unpruned MACs that the network has left which this stage trains."""
+        before = self.inputs.get("student") or self.inputs.get("network")
+        return 1.0 if before is None else before.stage.kept(before.knobs, before._kept_before())
 
     def walk(self) -> Iterator[Node]:
         """This node and all before it, inputs first."""
         for node in self.inputs.values():
             yield from node.walk()
         yield self
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where recipes begin: the shared pretraining, ``None`` with pretrained weights."""
+
+    student: Node | None
+    teacher: Node | None
+    """That of the teacher's network, which by default is the student's own, unpruned."""
 
 
 class Method(ABC):
@@ -82,14 +107,20 @@ class Method(ABC):
     citation: ClassVar[str]
     compressed: ClassVar[bool] = True
     """Whether it gives a compressed student; references do not, and run once a task and seed."""
+    guided: ClassVar[bool] = False
+    """Whether a teacher guides the student, which may then be another network."""
+    base: ClassVar[str] = ""
+    """The method of which this is an ablation: what a suite sets for it holds here too."""
+    changes: ClassVar[Mapping[str, Any]] = {}
+    """The hyper-parameters in which an ablation differs from its base."""
 
     Knobs: ClassVar[type[Frozen]] = Frozen
     """Hyper-parameters with the paper's defaults."""
 
     @classmethod
     @abstractmethod
-    def recipe(cls, knobs: Any, compression: float, start: Node | None) -> Node:
-        """The last stage. ``start`` is the shared pretraining, ``None`` with pretrained weights."""
+    def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
+        """The last stage; the stages before it hang on it."""
 
 
 M = TypeVar("M", bound=type[Method])
@@ -130,6 +161,20 @@ def selected(names: list[str]) -> list[type[Method]]:
             raise UsageError(_unknown_method(name))
         wanted |= members or {name}
     return [m for m in methods().values() if m.name in wanted]
+
+
+def settings_of(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a suite sets for the method ``name``: its own, on top of what its base has.
+
+    So an ablation differs from its base in what it changes and nothing else.
+    """
+    chosen = method(name)
+    inherited = {
+        key: value
+        for key, value in settings.get(chosen.base, {}).items()
+        if key in chosen.Knobs.model_fields
+    }
+    return inherited | dict(chosen.changes) | dict(settings.get(name, {}))
 
 
 def knobs_of(name: str, values: Mapping[str, Any]) -> Frozen:

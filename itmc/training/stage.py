@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from itmc.losses.discrepancy import Discrepancy
 from itmc.networks.build import Network, NetworkConfig, Outputs, build, example
 from itmc.networks.spec import load_state, widths_of
 from itmc.training.config import TrainingConfig
+from itmc.training.meter import Meter
 from itmc.training.optim import Optimiser
 
 
@@ -39,6 +40,14 @@ class Context:
     seed: int
     device: torch.device
     weights_file: str | None = None
+    other_teacher: Context | None = None
+    """The same for the teacher, where it is another network."""
+    meter: Meter = field(default_factory=Meter)
+
+    @property
+    def teacher(self) -> Context:
+        """What the teacher is built from: the student's own network, unless another was chosen."""
+        return self.other_teacher or self
 
     def fresh_network(self) -> Network:
         """The unpruned network at its initial weights, the same for every method of a seed."""
@@ -78,18 +87,29 @@ class Learner:
         return [self.network] + ([self.discrepancy] if self.discrepancy is not None else [])
 
 
+class Passes(NamedTuple):
+    """A cost: forward-and-backward passes over both domains, in epochs of the unpruned network."""
+
+    student: float
+    teacher: float = 0.0
+
+
 class Stage(ABC):
     """One phase of training. A subclass builds its learners and returns the losses of a step."""
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     """Raise it when a change alters results: stages computed before are then not reused."""
+    guided: ClassVar[bool] = False
+    """Whether it uses a teacher, which may be another network."""
 
     class Knobs(Frozen):
         """Hyper-parameters of the stage."""
 
     learners: dict[str, Learner]
     """By role; the one called ``student`` is evaluated and handed over."""
+    guides: Mapping[str, Network] = {}
+    """Networks that are passed through and do not learn, by role."""
 
     def __init__(self, knobs: Any, context: Context, inputs: Mapping[str, Handover]) -> None:
         self.knobs, self.context = knobs, context
@@ -118,11 +138,8 @@ class Stage(ABC):
 
     @classmethod
     @abstractmethod
-    def passes(cls, knobs: Any, training: TrainingConfig, before: float) -> float:
-        """Estimate of its cost: forward-and-backward passes of the unpruned network, in epochs.
-
-        ``before`` is the share of MACs that the networks it starts from have left.
-        """
+    def passes(cls, knobs: Any, training: TrainingConfig, before: float) -> Passes:
+        """Estimate of its cost, ``before`` being the share of MACs that it starts with."""
 
     @classmethod
     def domains(cls, knobs: Any) -> int:
@@ -160,6 +177,15 @@ class Stage(ABC):
         for learner in self.learners.values():
             for module in learner.modules():
                 module.train()
+
+    @classmethod
+    def paper_crops(cls, knobs: Any) -> int:
+        """Crops that the paper's own code tests each image with, 1 or 10: for that protocol."""
+        return 1
+
+    def networks(self) -> list[Network]:
+        """All networks that a step passes through."""
+        return [one.network for one in self.learners.values()] + list(self.guides.values())
 
     @property
     def student(self) -> Network:

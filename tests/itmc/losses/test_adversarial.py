@@ -50,6 +50,15 @@ def test_reversal_multiplies_the_gradient_by_minus_its_strength(strength: float)
     assert torch.equal(features.grad, -strength * upstream)
 
 
+def test_reversals_that_cancel_have_the_gradient_of_the_identity() -> None:
+    features, upstream = values(3, 4).requires_grad_(), values(3, 4, seed=1)
+
+    def twice(x: Tensor) -> Tensor:
+        return reverse_gradient(reverse_gradient(x, 0.5), 2.0) * upstream
+
+    assert torch.autograd.gradcheck(twice, (features,))
+
+
 @pytest.mark.parametrize(("sources", "targets"), [(4, 4), (2, 5), (1, 1)])
 def test_domain_loss_is_the_loop(sources: int, targets: int) -> None:
     logits = 2 * values(sources + targets, 1)
@@ -71,6 +80,27 @@ def test_the_scale_of_a_domains_weights_does_not_matter() -> None:
     assert domain_loss(logits, 2, scaled).item() == pytest.approx(
         domain_loss(logits, 2, weights).item(), rel=1e-12
     )
+
+
+def test_domains_may_be_swapped_with_their_labels() -> None:
+    logits, weights = values(5, 1), 1 + values(5, seed=1).abs()
+    swapped = domain_loss(-logits.roll(3, 0), 3, weights.roll(3, 0))  # 2 + 3 rows become 3 + 2
+    assert swapped.item() == pytest.approx(domain_loss(logits, 2, weights).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_are_the_authors_where_domains_are_of_one_size(weighted: bool) -> None:
+    # thuml/CDAN: each domain's weights over their sum, all losses' sum over the weights' sum.
+    logits = values(6, 1)
+    weights = 1 + values(6, seed=1).abs() if weighted else torch.ones(6, dtype=torch.float64)
+    total, mass = 0.0, 0.0
+    for rows, truth in ((range(3), 1), (range(3, 6), 0)):
+        for row in rows:
+            weight = weights[row].item() / sum(weights[r].item() for r in rows)
+            p = 1 / (1 + math.exp(-logits[row].item()))
+            total, mass = total - weight * math.log(p if truth else 1 - p), mass + weight
+    found = domain_loss(logits, 3, weights if weighted else None)
+    assert found.item() == pytest.approx(total / mass, rel=1e-12)
 
 
 def test_an_undecided_discriminator_costs_log_two() -> None:
@@ -109,6 +139,27 @@ def test_multilinear_is_the_outer_product_of_each_row() -> None:
 def test_multilinear_has_the_gradient_of_its_value() -> None:
     inputs = values(2, 3).requires_grad_(), values(2, 4, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(multilinear, inputs)
+
+
+def test_random_multilinear_is_the_loop() -> None:
+    torch.manual_seed(0)
+    random = RandomMultilinear(4, 3, 5).double()
+    features, probabilities = values(2, 4), values(2, 3, seed=1).softmax(1)
+    found = random(features, probabilities)
+    assert found.shape == (2, 5)
+    of_features, of_classes = random.of_features.tolist(), random.of_classes.tolist()
+    for f, g, row in zip(features.tolist(), probabilities.tolist(), found.tolist(), strict=True):
+        for d in range(5):
+            first = sum(f[i] * of_features[i][d] for i in range(4))
+            second = sum(g[c] * of_classes[c][d] for c in range(3))
+            assert row[d] == pytest.approx(first * second / math.sqrt(5), rel=1e-10)
+
+
+def test_random_multilinear_has_the_gradient_of_its_value() -> None:
+    torch.manual_seed(0)
+    random = RandomMultilinear(3, 4, 5).double()
+    inputs = values(2, 3).requires_grad_(), values(2, 4, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(random, inputs)
 
 
 def test_random_multilinear_keeps_inner_products_on_average() -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, strategies as st
 from torch import Tensor
 
 from itmc.losses.confusion import entropy, minimum_class_confusion
@@ -85,6 +86,29 @@ def test_mcc_does_not_depend_on_the_order_of_images_or_classes() -> None:
     expected = minimum_class_confusion(logits).item()
     assert minimum_class_confusion(logits.flip(0)).item() == pytest.approx(expected, rel=1e-12)
     assert minimum_class_confusion(logits.flip(1)).item() == pytest.approx(expected, rel=1e-12)
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 6), classes=st.integers(2, 5))
+def test_mcc_lies_between_none_and_equal_confusion(seed: int, count: int, classes: int) -> None:
+    logits = values(count, classes, seed=seed)
+    loss = minimum_class_confusion(logits).item()
+    assert 0 <= loss <= (classes - 1) / classes + 1e-12
+    order = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))
+    found = minimum_class_confusion(logits[:, order]).item()
+    assert found == pytest.approx(loss, rel=1e-10)
+
+
+@given(seed=st.integers(0, 10_000), classes=st.integers(2, 5))
+def test_entropy_lies_between_zero_and_the_uniform_ones(seed: int, classes: int) -> None:
+    found = entropy(values(4, classes, seed=seed))
+    assert (found >= 0).all() and (found <= math.log(classes) + 1e-12).all()
+
+
+def test_a_class_that_no_image_is_likely_to_be_counts_like_any_other() -> None:
+    logits = values(5, 4)
+    logits[:, 2] -= 20
+    found = minimum_class_confusion(logits, 2.5).item()
+    assert found == pytest.approx(looped_mcc(logits.tolist(), 2.5), rel=1e-10)
 
 
 def test_mcc_sends_no_gradient_through_its_weights() -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, strategies as st
 from torch import Tensor
 
 from itmc.losses.mmd import jmmd, mk_mmd
@@ -27,8 +28,8 @@ def multi_kernel(a: list[float], b: list[float], sigma: float) -> float:
     return sum(math.exp(-squared(a, b) / (sigma * 2.0**power)) for power in range(-2, 3))
 
 
-def looped_mk_mmd(source: Rows, target: Rows) -> float:
-    sigma = bandwidth(source + target)
+def looped_mk_mmd(source: Rows, target: Rows, sigma: float | None = None) -> float:
+    sigma = sigma or bandwidth(source + target)
 
     def mean(first: Rows, second: Rows) -> float:
         values = [multi_kernel(a, b, sigma) for a in first for b in second]
@@ -37,8 +38,10 @@ def looped_mk_mmd(source: Rows, target: Rows) -> float:
     return mean(source, source) + mean(target, target) - 2 * mean(source, target)
 
 
-def looped_jmmd(source: tuple[Rows, Rows], target: tuple[Rows, Rows]) -> float:
-    sigma = bandwidth(source[0] + target[0])
+def looped_jmmd(
+    source: tuple[Rows, Rows], target: tuple[Rows, Rows], sigma: float | None = None
+) -> float:
+    sigma = sigma or bandwidth(source[0] + target[0])
 
     def mean(first: tuple[Rows, Rows], second: tuple[Rows, Rows]) -> float:
         values = [
@@ -90,6 +93,23 @@ def test_mk_mmd_is_symmetric() -> None:
     assert mk_mmd(source, target).item() == pytest.approx(mk_mmd(target, source).item(), rel=1e-12)
 
 
+def test_jmmd_is_symmetric() -> None:
+    source = features(3, 0), probabilities(3, 2)
+    target = features(6, 1, shift=1), probabilities(6, 3)
+    assert jmmd(source, target).item() == pytest.approx(jmmd(target, source).item(), rel=1e-12)
+
+
+@given(seed=st.integers(0, 10_000), sources=st.integers(1, 6), targets=st.integers(1, 6))
+def test_both_are_not_negative_in_any_order(seed: int, sources: int, targets: int) -> None:
+    source = features(sources, seed), probabilities(sources, seed + 2)
+    target = features(targets, seed + 1), probabilities(targets, seed + 3)
+    single, joint = mk_mmd(source[0], target[0]).item(), jmmd(source, target).item()
+    assert single > -1e-12 and joint > -1e-12
+    turned = source[0].flip(0), source[1].flip(0)
+    assert mk_mmd(turned[0], target[0]).item() == pytest.approx(single, rel=1e-9, abs=1e-12)
+    assert jmmd(turned, target).item() == pytest.approx(joint, rel=1e-9, abs=1e-12)
+
+
 def test_jmmd_sees_a_change_of_predictions_alone() -> None:
     same = features(6, 0)
     assert jmmd((same, probabilities(6, 1)), (same, probabilities(6, 1))).item() == pytest.approx(
@@ -112,12 +132,7 @@ def test_gradient_treats_the_bandwidth_as_a_constant() -> None:
     sigma = bandwidth([*source.tolist(), *target.tolist()])  # of the unmoved samples
 
     def at(moved: Tensor) -> float:
-        def mean(first: Rows, second: Rows) -> float:
-            values = [multi_kernel(a, b, sigma) for a in first for b in second]
-            return sum(values) / len(values)
-
-        rows, others = moved.tolist(), target.tolist()
-        return mean(rows, rows) + mean(others, others) - 2 * mean(rows, others)
+        return looped_mk_mmd(moved.tolist(), target.tolist(), sigma)
 
     assert source.grad is not None
     for row in range(3):
@@ -128,6 +143,26 @@ def test_gradient_treats_the_bandwidth_as_a_constant() -> None:
             assert source.grad[row, column].item() == pytest.approx(slope, rel=1e-6, abs=1e-10)
 
 
+def test_gradient_of_jmmd_treats_the_bandwidth_as_a_constant() -> None:
+    source = features(3, 0).requires_grad_(), probabilities(3, 2).requires_grad_()
+    target = features(4, 1, shift=0.5), probabilities(4, 3)
+    jmmd(source, target).backward()
+    others = target[0].tolist(), target[1].tolist()
+    sigma = bandwidth(source[0].tolist() + others[0])
+    for part in (0, 1):
+        gradient = source[part].grad
+        assert gradient is not None
+        for row in range(3):
+            for column in range(4):
+                ends = []
+                for step in (1e-5, -1e-5):
+                    moved = [s.tolist() for s in source]
+                    moved[part][row][column] += step
+                    ends.append(looped_jmmd((moved[0], moved[1]), others, sigma))
+                slope = (ends[0] - ends[1]) / 2e-5
+                assert gradient[row, column].item() == pytest.approx(slope, rel=1e-6, abs=1e-10)
+
+
 def test_bfloat16_is_raised_before_distances_are_taken() -> None:
     source, target = features(6, 0).bfloat16(), features(6, 1, shift=0.5).bfloat16()
     loss = mk_mmd(source, target)
@@ -135,5 +170,8 @@ def test_bfloat16_is_raised_before_distances_are_taken() -> None:
     assert loss.item() == pytest.approx(
         looped_mk_mmd(source.double().tolist(), target.double().tolist()), rel=1e-5
     )
-    joint = jmmd((source, probabilities(6, 2).bfloat16()), (target, probabilities(6, 3).bfloat16()))
+    pairs = (source, probabilities(6, 2).bfloat16()), (target, probabilities(6, 3).bfloat16())
+    joint = jmmd(*pairs)
     assert joint.dtype == torch.float32
+    rows = [(f.double().tolist(), p.double().tolist()) for f, p in pairs]
+    assert joint.item() == pytest.approx(looped_jmmd(rows[0], rows[1]), rel=1e-5)

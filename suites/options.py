@@ -1,0 +1,187 @@
+"""Options that commands over a grid share, and what they mean for suite and machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from itmc.errors import UsageError
+
+if TYPE_CHECKING:
+    from itmc.training.method import Method
+    from suites.config import Places, SuiteConfig
+
+# What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
+
+
+def add_suite_options(parser: argparse.ArgumentParser) -> None:
+    """Which suite, with which networks and data, and where."""
+    from suites.config import suite_names
+
+    parser.add_argument("suite", help=f"{', '.join(suite_names())}, or a YAML file")
+    parser.add_argument("--backbone", help="digits_convnet, or a torchvision or timm model")
+    parser.add_argument("--weights", help="a full timm or torchvision tag, a file, or none")
+    parser.add_argument("--teacher", help="another network to guide (default: the student's own)")
+    parser.add_argument("--teacher-weights", help="as --weights, of the teacher")
+    parser.add_argument("--data-root", type=Path, help="folder with your copy of the data")
+    parser.add_argument("--epochs", type=int, help="epochs of adaptation of the unpruned network")
+    parser.add_argument("--image-size", type=int, help="side of the input in pixels")
+    parser.add_argument("--jobs", type=int, help="runs side by side (default: one a core, or GPU)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="METHOD.KEY=VALUE",
+        help="a hyper-parameter of a method, or of network, data, training; may be repeated",
+    )  # fmt: skip
+
+
+def changes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line changes, in the layout of a suite's YAML."""
+    from itmc.training.method import method
+
+    changes: dict[str, Any] = {"network": {}, "data": {}, "training": {}, "methods": {}}
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    if "tasks" in given:
+        changes["tasks"] = "all" if options.tasks == "all" else words(options.tasks)
+    if "compression" in given:
+        changes["compression"] = _numbers(options.compression, "--compression", float)
+    if "seeds" in given:
+        changes["seeds"] = _numbers(options.seeds, "--seeds", int)
+    for option, section, key in (
+        ("epochs", "training", "epochs"),
+        ("image_size", "data", "image_size"),
+        ("backbone", "network", "backbone"),
+        ("weights", "network", "weights"),
+    ):
+        if option in given:
+            changes[section][key] = given[option]
+    if "protocol" in given:
+        changes["protocol"] = options.protocol
+    if "teacher" in given:
+        changes["teacher"] = {"backbone": options.teacher}
+        if "teacher_weights" in given:
+            changes["teacher"]["weights"] = options.teacher_weights
+    elif "teacher_weights" in given:
+        raise UsageError("--teacher-weights needs --teacher too: the network that they are of")
+    for network, weights in (("backbone", "weights"), ("teacher", "teacher_weights")):
+        if network in given and weights not in given and _suite_is_pretrained(options.suite):
+            raise UsageError(
+                f"--{network} {given[network]} needs --{weights.replace('_', '-')} too (a tag, a "
+                "file or none): the suite's own weights are of its own backbone"
+            )
+    for assignment in options.set:
+        section, key, value = _assignment(assignment)
+        if section in ("network", "data", "training"):
+            changes[section][key] = value
+        else:
+            method(section)  # refuse an unknown name
+            changes["methods"].setdefault(section, {})[key] = value
+    return changes
+
+
+def _suite_is_pretrained(name: str) -> bool:
+    from suites.config import load_suite
+
+    return load_suite(name, {}).network.weights != "none"
+
+
+def _assignment(text: str) -> tuple[str, str, Any]:
+    name, equals, value = text.partition("=")
+    section, dot, key = name.partition(".")
+    if not (equals and dot and section and key):
+        raise UsageError(f"--set {text!r} is not written METHOD.KEY=VALUE")
+    try:
+        return section, key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {text!r}: the value is no valid YAML") from error
+
+
+def refuse_unused(assignments: Sequence[str], chosen: Sequence[type[Method]]) -> None:
+    """Raise UsageError where ``--set`` changes what is not run."""
+    names = {m.name for m in chosen} | {m.base for m in chosen}
+    names |= {"network", "data", "training"}
+    for assignment in assignments:
+        section = assignment.partition(".")[0]
+        if section not in names:
+            raise UsageError(
+                f"--set {assignment!r} changes {section}, which is not among --methods "
+                f"({', '.join(m.name for m in chosen)})"
+            )
+
+
+def places_of(options: argparse.Namespace, suite: SuiteConfig, out: Path) -> Places:
+    """Where things are on this machine."""
+    import torch
+
+    from itmc.domains.store import default_store
+    from suites.config import Places
+
+    has_cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not has_cuda:
+        raise UsageError("--device cuda: torch sees no CUDA device; allowed here: auto, cpu")
+    device: Literal["cpu", "cuda"] = "cuda" if has_cuda and options.device != "cpu" else "cpu"
+    jobs = jobs_of(options.jobs, device)
+    teacher = None if suite.teacher is None else _weights_file(suite.teacher.weights)
+    return Places(
+        out=out.resolve(),
+        store=default_store().resolve(),
+        data_root=options.data_root and options.data_root.resolve(),
+        weights_file=_weights_file(suite.network.weights),
+        teacher_weights_file=teacher,
+        if suite.teacher is None
+        else _weights_file(suite.teacher.weights),
+        device=device,
+        threads=max(1, _cores() // jobs),
+    )
+
+
+def _weights_file(given: str) -> Path | None:
+    """The file that the weights name, or ``None`` for a tag or ``none``."""
+    path = Path(given)
+    looks_like_file = path.suffix in (".pth", ".pt", ".bin", ".safetensors") or "/" in given
+    if not looks_like_file:
+        return None
+    if not path.is_file():
+        raise UsageError(f"weights {given!r}: there is no such file")
+    return path.resolve()
+
+
+def jobs_of(asked: int | None, device: str) -> int:
+    """Runs side by side: one a core on the CPU, one on a GPU, unless told otherwise."""
+    if asked is not None and asked < 1:
+        raise UsageError(f"--jobs {asked}: at least 1 is needed")
+    return asked or (1 if device == "cuda" else _cores())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def check_writable(out: Path) -> None:
+    """Raise UsageError where nothing can be written to ``out``."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--out {str(out)!r} cannot be written: {error.strerror}; choose another folder"
+        ) from error
+
+
+def words(text: str) -> list[str]:
+    """What commas separate."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str, option: str, kind: Callable[[str], float]) -> list[float]:
+    try:
+        return [kind(word) for word in words(text)]
+    except ValueError as error:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{option} {text!r}: expected {what} separated by commas") from error
