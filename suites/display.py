@@ -27,8 +27,8 @@ from suites.worker import RECORD, is_finished
 class Screen:
     """Shows the progress of a plan: a line a run and, on a terminal, a bar over all FLOPs."""
 
-    def __init__(self, console: Console, bar: Progress | None) -> None:
-        self._console, self._bar = console, bar
+    def __init__(self, console: Console, bar: Progress | None, show_accuracy: bool) -> None:
+        self._console, self._bar, self._show_accuracy = console, bar, show_accuracy
         self._task: TaskID | None = None
         self._shares: dict[str, float] = {}
         self._ended, self._runs = 0, 0
@@ -62,7 +62,8 @@ class Screen:
         self.advance(job, 1.0)
         if job.is_run:
             self._ended += 1
-            self.say(f"{self._count()} {job.title}: {_verdict(job, places)}, {seconds:.1f} s")
+            verdict = f"{_verdict(job, places)}, " if self._show_accuracy else ""
+            self.say(f"{self._count()} {job.title}: {verdict}{seconds:.1f} s")
 
     def failed(self, job: Job, reason: str) -> None:
         self.advance(job, 1.0)
@@ -75,17 +76,20 @@ class Screen:
 
 
 @contextmanager
-def display() -> Iterator[Screen]:
-    """A screen on standard error, so that standard output carries nothing but results."""
+def display(show_accuracy: bool = True) -> Iterator[Screen]:
+    """A screen on standard error, so that standard output carries nothing but results.
+
+    ``show_accuracy``: say of each finished run what it reached on the target.
+    """
     console = Console(file=sys.stderr)
     if not console.is_terminal:
-        yield Screen(console, None)
+        yield Screen(console, None, show_accuracy)
         return
     columns = (TaskProgressColumn(), BarColumn(None), TimeElapsedColumn(), TextColumn("ETA"),
                TimeRemainingColumn())  # fmt: skip
     # The rate over the whole grid: epochs may be minutes apart, and jobs differ.
     with Progress(*columns, console=console, speed_estimate_period=float("inf")) as bar:
-        yield Screen(console, bar)
+        yield Screen(console, bar, show_accuracy)
 
 
 def show_plan(plan: Plan, places: Places) -> None:

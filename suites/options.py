@@ -133,8 +133,6 @@ def places_of(options: argparse.Namespace, suite: SuiteConfig, out: Path) -> Pla
         data_root=options.data_root and options.data_root.resolve(),
         weights_file=_weights_file(suite.network.weights),
         teacher_weights_file=teacher,
-        if suite.teacher is None
-        else _weights_file(suite.teacher.weights),
         device=device,
         threads=max(1, _cores() // jobs),
     )

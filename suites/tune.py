@@ -1,0 +1,205 @@
+"""``python -m suites.tune SUITE``: choose hyper-parameters by the suite's protocol, for all alike.
+
+No target label takes part: trials run on tasks that the suite does not report, and are compared by
+a label-free validator. What was chosen is for the suite's YAML.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import itertools
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from itmc.errors import UsageError
+from itmc.files import write_atomic
+from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
+from suites.options import (
+    add_suite_options,
+    changes_of,
+    check_writable,
+    jobs_of,
+    places_of,
+    refuse_unused,
+    words,
+)
+
+if TYPE_CHECKING:
+    from itmc.training.method import Method
+    from suites.config import RunConfig, SuiteConfig, TuningConfig
+
+STOPPED = "stopped; the same command takes up where it stopped"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a method's grid, and the runs that judge it."""
+
+    method: str
+    values: Mapping[str, Any]
+    runs: tuple[RunConfig, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return exit_code("suites.tune", lambda: _run(_parser().parse_args(arguments)), STOPPED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from suites.config import load_suite
+    from suites.display import display, show_plan
+    from suites.execute import run_plan
+    from suites.plan import plan
+
+    suite = load_suite(options.suite, changes_of(options))
+    tuning = _protocol(suite)
+    chosen = _tunable(tuning, options.methods)
+    refuse_unused(options.set, chosen)
+    places = places_of(options, suite, options.out or Path("runs") / f"{suite.name}-tuning")
+    with display(show_accuracy=False) as screen:
+        trials = [
+            trial for method in chosen for trial in _trials(suite, method, places, screen.say)
+        ]
+        made = plan([run for trial in trials for run in trial.runs])
+        if options.dry_run:
+            show_plan(made, places)
+            return DONE
+        check_writable(places.out)
+        screen.begin(made, places)
+        outcome = run_plan(made, places, jobs_of(options.jobs, places.device), screen)
+    if outcome.interrupted:
+        print(STOPPED, file=sys.stderr)
+        return INTERRUPTED
+    scores = [_score(trial, places.out, tuning.criterion) for trial in trials]
+    for path in _write(suite, trials, scores, places.out):
+        print(path)
+    for title, reason in outcome.failures.items():
+        print(f"FAILED {title}: {reason}", file=sys.stderr)
+    return FAILED if outcome.failures else DONE
+
+
+def _protocol(suite: SuiteConfig) -> TuningConfig:
+    """The suite's, on tasks other than those that it reports."""
+    from itmc.domains.catalog import dataset
+
+    if suite.tuning is None:
+        raise UsageError(f"suite {suite.name!r} has no section 'tuning'; digits.yaml shows one")
+    spec = dataset(suite.dataset)
+    written = [suite.tasks] if isinstance(suite.tasks, str) else suite.tasks
+    reported = spec.tasks() if written == ["all"] else tuple(spec.task(text) for text in written)
+    common = [text for text in suite.tuning.tasks if spec.task(text) in reported]
+    if common:
+        raise UsageError(
+            f"suite {suite.name!r} reports {', '.join(common)}; hyper-parameters are chosen on "
+            "tasks that it does not report"
+        )
+    return suite.tuning
+
+
+def _tunable(tuning: TuningConfig, asked: str | None) -> list[type[Method]]:
+    from itmc.training.method import selected
+
+    chosen = selected(list(tuning.grids) if asked is None else words(asked))
+    missing = [m.name for m in chosen if m.name not in tuning.grids]
+    if missing:
+        raise UsageError(
+            f"there is no grid for {', '.join(missing)}; the suite has grids for: "
+            f"{', '.join(tuning.grids)}"
+        )
+    return chosen
+
+
+def _trials(suite: SuiteConfig, method: type[Method], places: Any, say: Any) -> list[Trial]:
+    """All points of the grid of ``method``, on what the suite sets for it otherwise."""
+    from suites.plan import grid
+
+    assert suite.tuning is not None
+    choices = suite.tuning.grids[method.name]
+    trials = []
+    for point in itertools.product(*choices.values()):
+        values = dict(zip(choices, point, strict=True))
+        settings = dict(suite.methods)
+        settings[method.name] = settings.get(method.name, {}) | values
+        changed = suite.model_copy(
+            update={
+                "methods": settings,
+                "tasks": suite.tuning.tasks,
+                "compression": suite.tuning.compression,
+                "seeds": suite.tuning.seeds,
+            }
+        )
+        trials.append(Trial(method.name, values, grid(changed, [method], places, say)))
+    return trials
+
+
+def _score(trial: Trial, out: Path, criterion: str) -> float:
+    """Mean of the criterion after the last epoch; NaN unless all runs have it."""
+    found = []
+    for run in trial.runs:
+        if not (out / run.key / "record.json").exists():
+            return math.nan
+        last = (out / run.key / "progress.jsonl").read_text().splitlines()[-1]
+        found.append(json.loads(last)["scores"].get(criterion, math.nan))
+    return statistics.fmean(found)
+
+
+def best(scores: Sequence[float]) -> int | None:
+    """Index of the highest score, the first of equals; ``None`` where there is none."""
+    usable = [index for index, score in enumerate(scores) if not math.isnan(score)]
+    return max(usable, key=lambda index: (scores[index], -index), default=None)
+
+
+def _write(
+    suite: SuiteConfig, trials: Sequence[Trial], scores: Sequence[float], out: Path
+) -> tuple[Path, ...]:
+    """Print what was chosen; write all trials, and the suite with the chosen values."""
+    assert suite.tuning is not None
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "values", suite.tuning.criterion, "chosen"])
+    settings = {name: dict(values) for name, values in suite.methods.items()}
+    for name in dict.fromkeys(trial.method for trial in trials):
+        own = [index for index, trial in enumerate(trials) if trial.method == name]
+        winner = best([scores[index] for index in own])
+        for position, index in enumerate(own):
+            mark = "*" if position == winner else ""
+            values = json.dumps(trials[index].values)
+            writer.writerow([name, values, f"{scores[index]:.4f}", mark])
+            print(f"{name:18} {scores[index]:9.4f} {mark or ' '} {values}")
+        if winner is not None:
+            settings[name] = settings.get(name, {}) | dict(trials[own[winner]].values)
+    tuned = suite.model_copy(update={"methods": settings}).model_dump(mode="json")
+    head = f"# By python -m suites.tune {suite.name}\n"
+    paths = out / "trials.csv", out / "tuned.yaml"
+    write_atomic(paths[0], text.getvalue().encode())
+    write_atomic(paths[1], (head + yaml.safe_dump(tuned, sort_keys=False)).encode())
+    return paths
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m suites.tune",
+        description="Choose hyper-parameters by the suite's protocol: the same number of trials "
+        "for each method, on tasks that the suite does not report, without target labels.",
+    )
+    add_suite_options(parser)
+    parser.add_argument("--methods", help="names and groups (default: all that have a grid)")
+    parser.add_argument("--out", type=Path, help="where runs are kept (default: runs/SUITE-tuning)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list runs, shared stages and estimated FLOPs"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
