@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itmc.training.method import register
-from itmc.training.recipes import NarrowStudent
+from itmc.training.narrow import NarrowStudent
 
 
 @register

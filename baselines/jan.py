@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itmc.training.method import register
-from itmc.training.recipes import Reference
+from itmc.training.reference import Reference
 
 
 @register

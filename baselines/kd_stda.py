@@ -12,12 +12,11 @@ from torch import Tensor
 from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
 from itmc.losses.distillation import kd
-from itmc.pruning.shrink import shrink
-from itmc.training.adapt import learner, source_loss
-from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
+from itmc.training.adapt import learner
+from itmc.training.config import TrainingConfig
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.recipes import NarrowKnobs
-from itmc.training.stage import Context, Handover, Passes, Stage, both_domains
+from itmc.training.narrow import NarrowKnobs, NarrowStage
+from itmc.training.stage import Context, Handover, Passes, both_domains
 
 
 class Losses(NarrowKnobs):
@@ -37,7 +36,7 @@ class Losses(NarrowKnobs):
     """And at the end; it grows exponentially between."""
 
 
-class Joint(Stage):
+class Joint(NarrowStage):
     """(1 - beta) L_teacher + beta L_student, beta growing exponentially.
 
     L_teacher = CE(T(x_s)) + gamma D(T),
@@ -47,31 +46,18 @@ class Joint(Stage):
     kind = "kd_stda"
     guided = True
 
-    class Knobs(Losses):
+    class Knobs(Losses, NarrowStage.Knobs):
         """The budget besides."""
-
-        compression: float = Field(ge=0, lt=1)
 
     knobs: Knobs
 
     def __init__(self, knobs: Knobs, context: Context, inputs: Mapping[str, Handover]) -> None:
         super().__init__(knobs, context, inputs)
-        networks = {role: start.network for role, start in inputs.items()}
-        teacher = networks.get("teacher") or context.teacher.fresh_network()
-        student = networks.get("student") or context.fresh_network()
-        shrink(student, knobs.shape(knobs.compression), context, source_loss)
+        teacher = inputs.get("teacher") or Handover(context.teacher.fresh_network(), {})
         self.learners = {
-            "student": learner(student, None, context),
-            "teacher": learner(teacher, knobs.discrepancy, context),
+            "student": learner(self.narrowed(inputs), None, context),
+            "teacher": learner(teacher.network, knobs.discrepancy, context),
         }
-
-    @classmethod
-    def length(cls, knobs: Knobs, training: TrainingConfig) -> int:
-        return round(STUDENT_ROUNDS * training.epochs)
-
-    @classmethod
-    def kept(cls, knobs: Knobs, before: float) -> float:
-        return 1 - knobs.compression
 
     @classmethod
     def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> Passes:
@@ -110,12 +96,8 @@ class KDSTDA(Method):
     name = "kd_stda"
     group = "baselines"
     label = "KD-STDA"
-    citation = (
-        "Nguyen-Meidine et al., Joint Progressive Knowledge Distillation and Unsupervised Domain "
-        "Adaptation, IJCNN 2020"
-    )
+    citation = "Nguyen-Meidine et al., Joint Progressive KD and UDA, IJCNN 2020"
     guided = True
-
     Knobs = Losses
 
     @classmethod

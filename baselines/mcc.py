@@ -8,7 +8,7 @@ from pydantic import Field
 
 from itmc.losses.discrepancy import DiscrepancySettings
 from itmc.training.method import register
-from itmc.training.recipes import Reference
+from itmc.training.reference import Reference
 
 
 @register

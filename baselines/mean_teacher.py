@@ -14,12 +14,11 @@ from torch import Tensor
 from itmc.domains.batches import Batch
 from itmc.losses.distillation import class_balance, consistency
 from itmc.networks.build import Network
-from itmc.pruning.shrink import shrink
-from itmc.training.adapt import learner, source_loss
-from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
+from itmc.training.adapt import learner
+from itmc.training.config import TrainingConfig
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.recipes import NarrowKnobs
-from itmc.training.stage import Context, Handover, Passes, Stage, both_domains
+from itmc.training.narrow import NarrowKnobs, NarrowStage
+from itmc.training.stage import Context, Handover, Passes, both_domains
 
 
 class Losses(NarrowKnobs):
@@ -37,36 +36,22 @@ class Losses(NarrowKnobs):
     """Deviation of the Gaussian noise on images, drawn apart for student and average."""
 
 
-class Ensemble(Stage):
-    """CE(source) + weight [consistency(target) + balance L_balance(target)].
-
-    The network that is evaluated and handed over is the average, as in the paper.
-    """
+class Ensemble(NarrowStage):
+    """CE(source) + weight [consistency(target) + balance L_balance(target)]; gives the average."""
 
     kind = "mean_teacher"
 
-    class Knobs(Losses):
+    class Knobs(Losses, NarrowStage.Knobs):
         """The budget besides."""
-
-        compression: float = Field(ge=0, lt=1)
 
     knobs: Knobs
 
     def __init__(self, knobs: Knobs, context: Context, inputs: Mapping[str, Handover]) -> None:
         super().__init__(knobs, context, inputs)
-        network = inputs["network"].network if inputs else context.fresh_network()
-        shrink(network, knobs.shape(knobs.compression), context, source_loss)
+        network = self.narrowed(inputs)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.learners = {"student": learner(network, None, context)}
         self.guides = {"average": self.average}
-
-    @classmethod
-    def length(cls, knobs: Knobs, training: TrainingConfig) -> int:
-        return round(STUDENT_ROUNDS * training.epochs)
-
-    @classmethod
-    def kept(cls, knobs: Knobs, before: float) -> float:
-        return 1 - knobs.compression
 
     @classmethod
     def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> Passes:
@@ -102,9 +87,6 @@ class Ensemble(Stage):
         super().train_mode()
         self.average.train()  # its BatchNorm sees the target alone, and keeps its statistics
 
-    def handover(self) -> Handover:
-        return Handover(self.average, {})
-
     def state(self) -> dict[str, Any]:
         return super().state() | {"average": self.average.state_dict()}
 
@@ -120,21 +102,14 @@ class Ensemble(Stage):
 class MeanTeacher(Method):
     """Self-ensembling: consistency with an average of the student's weights over its steps.
 
-    French et al. draw a translation and, for some pairs of domains, an affine map besides the noise
-    for student and average apart; here both start from the batch that all methods see. They pass
-    source and target separately; here that is the suite's ``bn``. They choose the epoch by the
-    share of confident images, this benchmark takes the last. They adapt networks of full size; on
-    narrow ones they are silent.
+    French et al. also shift images, for student and average apart; here both start from the batch
+    that all methods see, and ``bn`` is the suite's. On narrow networks they are silent.
     """
 
     name = "mean_teacher"
     group = "baselines"
     label = "Mean teacher"
-    citation = (
-        "Tarvainen and Valpola, NeurIPS 2017; French et al., Self-Ensembling for Visual Domain "
-        "Adaptation, ICLR 2018"
-    )
-
+    citation = "Tarvainen and Valpola, NeurIPS 2017; for UDA French et al., ICLR 2018"
     Knobs = Losses
 
     @classmethod

@@ -1,71 +1,42 @@
-"""From runs to cells: what may stand in one table, and mean ± sd over seeds."""
+"""From runs to cells: mean ± sd over seeds, by task or by the way of choosing the epoch."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 import pandas as pd
 
+from results.comparison import (
+    UNADAPTED,
+    Comparison,
+    Setting,
+    comparisons,
+    method_order,
+    seed_averages,
+)
 from results.records import METRICS, SELECTIONS, Records, accuracy_column, plural
 
-GROUPS = ("references", "baselines", "itmc", "ablations")
-# The reference that gains are counted from.
-UNADAPTED = "source_only"
 AVERAGE = "average"
 # Accuracies that print alike share a rank: what cannot be read off the table is not marked.
 DECIMALS = 1
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all runs of one table share; runs that differ in any of it are not compared.
+class Column:
+    """What the cells of a column are of: a task (or `AVERAGE`) and a way of choosing the epoch."""
 
-    `conditions` is how images were prepared and networks trained, as JSON text; `digest` is empty
-    where the tasks of the suite have data digests of their own.
-    """
-
-    suite: str
-    protocol: str
-    backbone: str
-    weights: str
-    bottleneck: int | None
-    image_size: int | None
-    epochs: int | None
-    conditions: str
-    digest: str
-
-    def describe(self) -> str:
-        """Backbone, protocol and weights, as a caption names them."""
-        # Weights may be a file; where it lay on the machine that ran it does not matter.
-        weights = PurePath(self.weights).name
-        bottleneck = "" if self.bottleneck is None else f", bottleneck {self.bottleneck}"
-        size = "" if self.image_size is None else f" at {self.image_size} px"
-        epochs = "" if self.epochs is None else f", {plural(self.epochs, 'epoch')}"
-        return (
-            f"{self.backbone}{size}{bottleneck}, weights {weights}{epochs}, "
-            f"protocol {self.protocol}"
-        )
+    head: str
+    task: str
+    selection: str
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The runs of one setting, one a (method, compression, task, seed).
-
-    A method that ran with several hyper-parameters is several methods, named by what differs.
-
-    Attributes:
-        tasks: in the suite's order.
-        superseded: how many older runs of the same cell and seed were left out.
-    """
-
-    setting: Setting
-    frame: pd.DataFrame
-    tasks: tuple[str, ...]
-    superseded: int
+# The ways that need no target labels first; the one that does says so in its head.
+BY_SELECTION = tuple(
+    Column("oracle (sees target labels)" if key == "oracle" else words, AVERAGE, key)
+    for key, words in SELECTIONS.items()
+)
 
 
 @dataclass(frozen=True)
@@ -89,21 +60,36 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method at one compression: a cell a task, and the last for their average.
+class Costs:
+    """What one method cost at one compression: means over its runs, NaN where none tells.
 
-    `removed` is the mean share of MACs removed (reached, in percent), `macs` the student's mean
-    MACs, `gain` the average minus that of `source_only` over the same tasks and seeds (NaN
-    for `source_only` itself, or where that has not all of them).
+    Attributes:
+        removed: share of MACs removed (reached), in percent.
+        macs: of the student.
+        gain: average accuracy minus that of `source_only` over the same tasks and seeds (NaN for
+            `source_only` itself, or where that has not all of them).
+        images: training images drawn for gradient steps, both domains, all stages.
+        forward_macs: of all networks in training, all stages.
+        backward_macs: twice the forward MACs of the images that have a backward pass.
     """
+
+    removed: float = math.nan
+    macs: float = math.nan
+    gain: float = math.nan
+    images: float = math.nan
+    forward_macs: float = math.nan
+    backward_macs: float = math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one compression: a cell a column of the table, and what it cost."""
 
     method: str
     label: str
     group: str
     cells: tuple[Cell, ...]
-    removed: float
-    macs: float
-    gain: float
+    costs: Costs = Costs()
 
 
 @dataclass(frozen=True)
@@ -119,27 +105,32 @@ class Table:
     """A paper-style table, ready to be rendered.
 
     Attributes:
+        what: what the columns are and how the epoch was chosen, for the caption.
         n: the number of seeds that all cells share; None where they differ.
         notes: footnotes, each a sentence.
     """
 
     setting: Setting
-    selection: str
     metric: str
-    tasks: tuple[str, ...]
+    columns: tuple[Column, ...]
+    what: str
     blocks: tuple[Block, ...]
     n: int | None
     notes: tuple[str, ...]
 
+    def rows(self) -> Iterable[Row]:
+        """All rows, block by block."""
+        return (row for block in self.blocks for row in block.rows)
+
     def cells(self) -> Iterable[Cell]:
         """All cells, averages included, row by row."""
-        return (cell for block in self.blocks for row in block.rows for cell in row.cells)
+        return (cell for row in self.rows() for cell in row.cells)
 
     def caption(self) -> str:
         """Suite, metric, network, protocol, selection and n."""
         return (
             f"{self.setting.suite}: {METRICS[self.metric]} (%), {self.setting.describe()}, "
-            f"selection: {SELECTIONS[self.selection]}; {seeds_in_words(self.n)}"
+            f"{self.what}; {seeds_in_words(self.n)}"
         )
 
 
@@ -150,166 +141,116 @@ def seeds_in_words(n: int | None) -> str:
     return "n = 1 seed (no sd)" if n == 1 else f"mean ± sd over n = {n} seeds"
 
 
-def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
-    """Split the frame of `records.read` into what may stand in one table, in a stable order."""
-    frame = frame.assign(data=_data_edition(frame))
-    keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "conditions"]
-    keys.append("data")
-    found = []
-    for _, runs in frame.groupby(keys, dropna=False, sort=True):
-        first = runs.iloc[0]
-        setting = Setting(
-            suite=first["suite"],
-            protocol=first["protocol"],
-            backbone=first["backbone"],
-            weights=first["weights"],
-            bottleneck=_whole(first["bottleneck"]),
-            image_size=_whole(first["image_size"]),
-            epochs=_whole(first["epochs"]),
-            conditions=first["conditions"],
-            digest=first["data"] or _only(runs["digest"]),
-        )
-        found.append(_comparison(setting, runs))
-    return tuple(found)
-
-
-def _whole(figure: float) -> int | None:
-    return None if math.isnan(figure) else int(figure)
-
-
-def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:
-    """Average over tasks for each seed that has them all.
-
-    Returns:
-        Columns `method`, `compression`, `seed` and `accuracy` (percent).
-    """
-    wide = comparison.frame.pivot(
-        index=["method", "compression", "seed"], columns="task", values=column
-    )
-    complete = wide.reindex(columns=list(comparison.tasks)).dropna()
-    return complete.mean(axis="columns").rename("accuracy").reset_index()
-
-
-def method_order(comparison: Comparison) -> list[str]:
-    """Method names: by group, and by name within one; the unadapted reference comes first."""
-    groups = comparison.frame.drop_duplicates("method").set_index("method")["group"]
-
-    def position(method: str) -> tuple[int, str, bool, str]:
-        group = str(groups[method])
-        rank = GROUPS.index(group) if group in GROUPS else len(GROUPS)
-        return rank, group, method != UNADAPTED, method
-
-    return sorted((str(method) for method in groups.index), key=position)
-
-
-def table(comparison: Comparison, records: Records, selection: str, metric: str) -> Table:
-    """The table of one comparison.
+def task_table(
+    comparison: Comparison, records: Records, selection: str | None, metric: str
+) -> Table:
+    """Methods by tasks, their average last, with costs.
 
     Args:
         comparison: one of `comparisons(records.frame)`.
         records: where the comparison came from; its gaps stand in the footnotes.
-        selection: a key of `records.SELECTIONS`.
+        selection: a key of `records.SELECTIONS`; None for the protocol's own.
         metric: a key of `records.METRICS`.
     """
-    column = accuracy_column(selection, metric)
-    averages = seed_averages(comparison, column)
-    compressed = set(comparison.frame.loc[comparison.frame["compression"] > 0, "method"])
-    blocks = []
-    for compression in sorted(comparison.frame["compression"].unique()):
-        runs = comparison.frame[comparison.frame["compression"] == compression]
-        # A method that has no run at this compression stands there as missing, all the same.
-        present = compressed if compression > 0 else set(runs["method"])
-        rows = tuple(
-            _row(comparison, column, averages, method, float(compression))
-            for method in method_order(comparison)
-            if method in present
+    chosen = comparison.setting.selection(selection)
+    columns = tuple(Column(task, task, chosen) for task in (*comparison.tasks, AVERAGE))
+    averages = seed_averages(comparison, accuracy_column(chosen, metric))
+
+    def costs(runs: pd.DataFrame, method: str, compression: float) -> Costs:
+        return _costs(runs, averages, method, compression)
+
+    return _table(comparison, records, metric, columns, f"selection: {SELECTIONS[chosen]}", costs)
+
+
+def selection_table(comparison: Comparison, records: Records, metric: str) -> Table:
+    """Methods by the ways of choosing the epoch; a cell is the average over the tasks."""
+    what = f"average over {plural(len(comparison.tasks), 'task')}, by how the epoch is chosen"
+    return _table(comparison, records, metric, BY_SELECTION, what, lambda *_: Costs())
+
+
+def tables(
+    records: Records, selection: str | None = None, metric: str = "overall"
+) -> tuple[Table, ...]:
+    """One table a setting: suites, protocols and backbones are never mixed.
+
+    Without a `selection` the epoch is chosen as each setting's protocol does.
+    """
+    return tuple(
+        task_table(comparison, records, selection, metric)
+        for comparison in comparisons(records.frame)
+    )
+
+
+def selection_tables(records: Records, metric: str = "overall") -> tuple[Table, ...]:
+    """One table a setting: methods by the ways of choosing the epoch."""
+    return tuple(
+        selection_table(comparison, records, metric) for comparison in comparisons(records.frame)
+    )
+
+
+def gap_notes(comparison: Comparison, records: Records) -> tuple[str, ...]:
+    """What was read and does not count, in sentences."""
+    notes = []
+    if comparison.superseded:
+        notes.append(
+            f"{plural(comparison.superseded, 'older run')} of the same cells and seeds left out; "
+            "the newest counts."
         )
-        blocks.append(Block(float(compression), _ranked(rows) if compression > 0 else rows))
-    built = Table(comparison.setting, selection, metric, comparison.tasks, tuple(blocks), None, ())
+    if records.gaps():
+        notes.append(f"Among all runs read: {records.gaps()}.")
+    return tuple(notes)
+
+
+def _table(
+    comparison: Comparison,
+    records: Records,
+    metric: str,
+    columns: tuple[Column, ...],
+    what: str,
+    costs: Callable[[pd.DataFrame, str, float], Costs],
+) -> Table:
+    """The table of these columns; `costs` tells what a method's runs at a compression cost."""
+    keys = {column: accuracy_column(column.selection, metric) for column in columns}
+    averages = {key: seed_averages(comparison, key) for key in set(keys.values())}
+    blocks = []
+    for compression in comparison.compressions():
+        of_block = comparison.frame[comparison.frame["compression"] == compression]
+        # A method that has no run at this compression stands there as missing, all the same.
+        present = set(comparison.compressed() if compression > 0 else of_block["method"])
+        rows = []
+        for method in method_order(comparison):
+            if method not in present:
+                continue
+            runs = of_block[of_block["method"] == method]
+            cells = tuple(
+                Cell.over(
+                    _average(averages[key], method, compression)
+                    if column.task == AVERAGE
+                    else runs.loc[runs["task"] == column.task, key]
+                )
+                for column, key in keys.items()
+            )
+            label, group = comparison.describe(method)
+            rows.append(Row(method, label, group, cells, costs(runs, method, compression)))
+        blocks.append(Block(compression, _ranked(tuple(rows)) if compression > 0 else tuple(rows)))
+    built = Table(comparison.setting, metric, columns, what, tuple(blocks), None, ())
     counts = {cell.n for cell in built.cells() if cell.n}
     return replace(
         built,
         n=counts.pop() if len(counts) == 1 else None,
-        notes=_notes(built, comparison, records, column, len(averages)),
+        notes=_notes(built, comparison, records),
     )
 
 
-def tables(records: Records, selection: str = "last", metric: str = "overall") -> tuple[Table, ...]:
-    """One table a setting: suites, protocols and backbones are never mixed."""
-    return tuple(
-        table(comparison, records, selection, metric) for comparison in comparisons(records.frame)
-    )
-
-
-def _data_edition(frame: pd.DataFrame) -> pd.Series[str]:
-    """The data digest where a suite's task was run on several versions of its data, else empty."""
-    editions = frame.groupby(["suite", "task"])["digest"].transform("nunique")
-    several = editions.groupby(frame["suite"]).transform("max") > 1
-    return frame["digest"].where(several, "")
-
-
-def _only(values: pd.Series[str]) -> str:
-    return str(values.iloc[0]) if values.nunique() == 1 else ""
-
-
-def _comparison(setting: Setting, runs: pd.DataFrame) -> Comparison:
-    runs = pd.concat([_told_apart(method) for _, method in runs.groupby("method", sort=True)])
-    newest = runs.sort_values(["finished", "run"]).drop_duplicates(
-        ["method", "compression", "task", "seed"], keep="last"
-    )
-    newest = newest.sort_values(["method", "compression", "task", "seed"], ignore_index=True)
-    tasks = (
-        newest.groupby("task")["task_index"].min().reset_index().sort_values(["task_index", "task"])
-    )
-    return Comparison(setting, newest, tuple(tasks["task"]), len(runs) - len(newest))
-
-
-def _told_apart(runs: pd.DataFrame) -> pd.DataFrame:
-    """One method's runs, its name and label extended by the hyper-parameters that differ."""
-    texts = sorted(runs["knobs"].unique())
-    # A label may be reworded between two versions of the code; the newest counts.
-    label = runs.sort_values(["finished", "run"])["label"].iloc[-1]
-    group = runs.sort_values(["finished", "run"])["group"].iloc[-1]
-    runs = runs.assign(label=label, group=group)
-    if len(texts) == 1:
-        return runs
-    knobs = {text: json.loads(text) for text in texts}
-    names = sorted(
-        name
-        for name in set().union(*knobs.values())
-        if len({json.dumps(values.get(name)) for values in knobs.values()}) > 1
-    )
-    variants = {
-        text: ", ".join(f"{name}={values.get(name)}" for name in names)
-        for text, values in knobs.items()
-    }
-    variant = runs["knobs"].map(variants)
-    return runs.assign(
-        method=runs["method"] + "[" + variant + "]", label=runs["label"] + " (" + variant + ")"
-    )
-
-
-def _row(
-    comparison: Comparison,
-    column: str,
-    averages: pd.DataFrame,
-    method: str,
-    compression: float,
-) -> Row:
-    of_method = comparison.frame[comparison.frame["method"] == method]
-    runs = of_method[of_method["compression"] == compression]
-    average = _average(averages, method, compression)
-    cells = [Cell.over(runs.loc[runs["task"] == task, column]) for task in comparison.tasks]
-    return Row(
-        method=method,
-        label=of_method["label"].iloc[0],
-        group=of_method["group"].iloc[0],
-        cells=(*cells, Cell.over(average)),
+def _costs(runs: pd.DataFrame, averages: pd.DataFrame, method: str, compression: float) -> Costs:
+    unadapted = _average(averages, UNADAPTED, 0.0)
+    gain = _gain(_average(averages, method, compression), unadapted)
+    effort = ("images", "forward_macs", "backward_macs")
+    return Costs(
         removed=100 * float(runs["reached"].mean()),
         macs=float(runs["student_macs"].mean()),
-        gain=math.nan
-        if method == UNADAPTED
-        else _gain(average, _average(averages, UNADAPTED, 0.0)),
+        gain=math.nan if method == UNADAPTED else gain,
+        **{figure: float(runs[figure].mean()) for figure in effort},
     )
 
 
@@ -347,32 +288,26 @@ def _ranked(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     )
 
 
-def _notes(
-    built: Table, comparison: Comparison, records: Records, column: str, averaged: int
-) -> tuple[str, ...]:
-    """What a reader must know of what is not there."""
+def _notes(built: Table, comparison: Comparison, records: Records) -> tuple[str, ...]:
+    """What a reader must know of what is not there, by the choice of the epoch."""
     notes = []
     cells = list(built.cells())
     missing = sum(cell.n == 0 for cell in cells)
     if missing:
         notes.append(f"{missing} of {len(cells)} cells are missing.")
     started = len(comparison.frame.drop_duplicates(["method", "compression", "seed"]))
-    if averaged < started:
+    lacking, blank = [], []
+    for selection in dict.fromkeys(column.selection for column in built.columns):
+        key = accuracy_column(selection, built.metric)
+        if short := started - len(seed_averages(comparison, key)):
+            lacking.append(f"{SELECTIONS[selection]} {short}")
+        if runs := int(comparison.frame[key].isna().sum()):
+            blank.append(f"{SELECTIONS[selection]} {runs}")
+    if lacking:
         notes.append(
             f"An average stands only over seeds that have all {len(comparison.tasks)} tasks; "
-            f"{started - averaged} of {started} (method, compression, seed) have not."
+            f"of {started} (method, compression, seed), these have not: {', '.join(lacking)}."
         )
-    blank = int(comparison.frame[column].isna().sum())
     if blank:
-        notes.append(
-            f"{plural(blank, 'finished run')} without this accuracy "
-            f"(selection: {SELECTIONS[built.selection]})."
-        )
-    if comparison.superseded:
-        notes.append(
-            f"{plural(comparison.superseded, 'older run')} of the same cells and seeds left out; "
-            "the newest counts."
-        )
-    if records.gaps():
-        notes.append(f"Among all runs read: {records.gaps()}.")
-    return tuple(notes)
+        notes.append(f"Finished runs without this accuracy: {', '.join(blank)}.")
+    return (*notes, *gap_notes(comparison, records))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from results.records import SELECTIONS, Records, ResultsError, read
+from results.sheet import FORMATS, Document
 
 WRONG_USAGE = 2
 
@@ -39,9 +41,9 @@ def parser(prog: str, description: str) -> Parser:
     built.add_argument(
         "--select",
         choices=list(SELECTIONS),
-        default="last",
         help="which epoch's accuracy counts: the last, the oracle's (best by target labels), or "
-        "the one that a label-free validator chose (default: %(default)s)",
+        "the one that a label-free validator chose (default: the protocol's own, that is last for "
+        "strict and oracle for paper)",
     )
     built.add_argument(
         "--mean-class",
@@ -52,6 +54,27 @@ def parser(prog: str, description: str) -> Parser:
         help="mean of the accuracies of the classes instead of overall accuracy",
     )
     return built
+
+
+def add_output(built: Parser) -> None:
+    """The arguments of commands that print a document; `deliver` follows them."""
+    built.add_argument(
+        "--format",
+        choices=list(FORMATS),
+        default="terminal",
+        help="output format (default: %(default)s)",
+    )
+    built.add_argument("--out", metavar="FILE", type=Path, help="write here instead of printing")
+
+
+def deliver(document: Document, arguments: argparse.Namespace) -> None:
+    """Print the document or write it to the file that was asked for."""
+    if arguments.out is not None:
+        write_whole(arguments.out, document.text(arguments.format).encode())
+        print(arguments.out)
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    sys.stdout.write(document.text(arguments.format, width))
 
 
 def run(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 SOLID: tuple[float, ...] = ()
 LONG, SHORT, DOTS, DASH_DOT = (6.0, 1.5), (3.0, 1.2), (1.0, 1.2), (5.0, 1.2, 1.0, 1.2)
@@ -21,11 +23,12 @@ class Look:
 
 # Okabe and Ito's and Paul Tol's colours, told apart with any colour vision; yellow is left out
 # because it vanishes on paper. The methods of the field are placed by hand, no two of them alike
-# in colour; the ablations, which stand beside ITMC, take the colours again with other markers and
-# dashes; whatever else comes is placed by its name.
+# in colour or in marker; the two halves of ITMC, which stand beside it, take colours again with
+# other markers and dashes; whatever else comes (variants, ablations) is placed by its name.
 _LOOKS = {
     "itmc": Look("#D55E00", "o", SOLID),
     "kd": Look("#0072B2", "s", LONG),
+    "dkd": Look("#332288", "d", DOTS),
     "dan_student": Look("#009E73", "^", SHORT),
     "cdan_student": Look("#56B4E9", "v", DASH_DOT),
     "prune_then_adapt": Look("#E69F00", "D", DOTS),
@@ -33,12 +36,11 @@ _LOOKS = {
     "tcp": Look("#000000", "X", LONG),
     "kd_stda": Look("#882255", "<", SHORT),
     "mobileda": Look("#999933", ">", DASH_DOT),
-    "tkd_only": Look("#0072B2", "h", SHORT),
-    "acp_only": Look("#009E73", "p", DASH_DOT),
-    "itmc_frozen_teacher": Look("#CC79A7", "d", DOTS),
-    "itmc_one_shot": Look("#E69F00", "H", TWO_DOTS),
-    "itmc_magnitude": Look("#000000", "*", SHORT),
-    # References are lines without points, in greys.
+    "admp": Look("#117733", "h", TWO_DOTS),
+    "mean_teacher": Look("#661100", "*", LONG),
+    "tkd_only": Look("#0072B2", "p", SHORT),
+    "acp_only": Look("#009E73", "D", DASH_DOT),
+    # References are lines without points, in greys, labelled where they end.
     "source_only": Look("#777777", "", DOTS),
     "dan": Look("#444444", "", SHORT),
     "dann": Look("#777777", "", TWO_DOTS),
@@ -46,23 +48,48 @@ _LOOKS = {
     "cdan_e": Look("#444444", "", LONG),
     "jan": Look("#111111", "", DASH_DOT),
     "mcc": Look("#444444", "", DASH_DOT),
+    "mdd": Look("#777777", "", LONG),
 }
 _COLOURS = tuple(dict.fromkeys(look.colour for look in _LOOKS.values() if look.marker))
-_MARKERS = ("8", "h", "p", "d", "H", "*", "P", "X")
+# ITMC's circle stays its own.
+_MARKERS = tuple(dict.fromkeys(look.marker for look in _LOOKS.values() if look.marker))[1:]
 _DASHES = (LONG, SHORT, DOTS, DASH_DOT, TWO_DOTS)
 
 
 def look(method: str) -> Look:
-    """The same look for a method in every plot, whatever else is in it.
+    """The look of a method that has its name to itself."""
+    return looks([method])[method]
 
-    A variant (`itmc[tau=2]`) keeps its method's colour and has a marker and a dash of its own.
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """The same look for a method in every plot; in one plot, no two alike.
+
+    A name that is not placed by hand has a place among all colours, markers and dashes, by its
+    hash; a variant (`itmc[tau=2]`) keeps its method's colour. Only where colour and marker are
+    another's already, by hand or as a name before it in the alphabet, does it take the next
+    free place, and so depend on what else is drawn.
     """
-    if method in _LOOKS:
-        return _LOOKS[method]
-    digest = hashlib.sha256(method.encode()).digest()
-    base = method.partition("[")[0]
-    return Look(
-        look(base).colour if base != method else _COLOURS[digest[0] % len(_COLOURS)],
-        _MARKERS[digest[1] % len(_MARKERS)],
-        _DASHES[digest[2] % len(_DASHES)],
-    )
+    placed: dict[str, Look] = {}
+    for method in sorted(set(methods)):
+        if method in _LOOKS:
+            placed[method] = _LOOKS[method]
+            continue
+        base = method.partition("[")[0]
+        colours = _COLOURS
+        if base != method:
+            colours = ((placed.get(base) or look(base)).colour,)
+        placed[method] = _free(method, colours, [*_LOOKS.values(), *placed.values()])
+    return placed
+
+
+def _free(method: str, colours: Sequence[str], taken: Sequence[Look]) -> Look:
+    """The first place from the name's own on that is free; its own where none is."""
+    places = [Look(*place) for place in product(colours, _MARKERS, _DASHES)]
+    own = int.from_bytes(hashlib.sha256(method.encode()).digest()[:8]) % len(places)
+    places = places[own:] + places[:own]
+    points = {(look.colour, look.marker) for look in taken}
+    for place in places:
+        if (place.colour, place.marker) not in points:
+            return place
+    # More methods than pairs of colour and marker: the dash is what is left.
+    return next((place for place in places if place not in taken), places[0])

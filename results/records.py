@@ -14,12 +14,13 @@ import pandas as pd
 SCHEMA = 1
 SELECTIONS = {
     "last": "last epoch",
-    "oracle": "oracle (best epoch by target labels)",
     "source_validation": "source validation",
     "entropy": "entropy",
     "infomax": "InfoMax",
     "snd": "SND",
     "dev": "DEV",
+    # Last, and apart: it alone looks at target labels.
+    "oracle": "oracle (best epoch by target labels)",
 }
 METRICS = {"overall": "target accuracy", "mean_class": "target accuracy, mean over classes"}
 
@@ -51,8 +52,13 @@ _FIGURES = {
         for network in ("student", "teacher")
         for figure in ("macs", "parameters", "activations", "bytes")
     },
-    "images_per_second": "effort.images_per_second",
-    "peak_memory_bytes": "effort.peak_memory_bytes",
+    **{
+        figure: f"effort.{figure}"
+        for figure in (
+            *("images", "forward_images", "backward_images", "forward_macs", "backward_macs"),
+            *("images_per_second", "peak_memory_bytes"),
+        )
+    },
 }
 
 
@@ -95,6 +101,11 @@ class Records:
 def plural(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def default_selection(protocol: str) -> str:
+    """The protocol's own choice of the epoch: `oracle` where it is `paper`, else `last`."""
+    return "oracle" if protocol == "paper" else "last"
 
 
 def accuracy_column(selection: str, metric: str) -> str:
@@ -159,6 +170,10 @@ def read_record(path: Path) -> dict[str, Any]:
         {part: _field(record, part) or {} for part in ("data", "training")}, sort_keys=True
     )
     row["knobs"] = json.dumps(_field(record, "method.knobs") or {}, sort_keys=True)
+    # A teacher other than the student's own backbone; empty where there was none.
+    guided = _field(record, "teacher") is not None
+    for part in ("backbone", "weights"):
+        row[f"guide_{part}"] = _text(record, f"teacher.{part}") if guided else ""
     for selection in SELECTIONS:
         for metric in METRICS:
             where = f"accuracy.{selection}.{metric}"

@@ -1,99 +1,119 @@
-"""Tables as text: terminal, Markdown, LaTeX (booktabs) and long, tidy CSV."""
+"""Tables of accuracies as documents: texts for each format, and a long, tidy CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from textwrap import fill
 
-from results.aggregate import AVERAGE, UNADAPTED, Block, Cell, Row, Table
+from results.aggregate import AVERAGE, Cell, Costs, Row, Table
+from results.comparison import UNADAPTED, Setting
+from results.sheet import MINUS, MISSING, NO_SD, Document, Entry, Line, Section, Sheet
 
-MISSING = "—"
-# An en dash where there is a mean and no sd, so that it does not read as a missing cell.
-NO_SD = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
-_CSV_HEAD = (
+SETTING_HEAD = (
     *("suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "epochs", "data"),
-    *("selection", "metric"),
-    *("compression", "group", "method", "task", "mean", "sd", "n"),
 )
-# Characters that LaTeX reads as commands, and those that its default fonts lack.
-_LATEX = {
-    "->": r"$\to$",
-    "→": r"$\to$",
-    "±": r"$\pm$",
-    "—": "---",
-    NO_SD: "--",
-    MINUS: "$-$",
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
+_HEAD = (
+    *SETTING_HEAD,
+    *("selection", "metric", "compression", "group", "method", "task", "mean", "sd", "n"),
+)
+_EFFORT = ("images", "forward_macs", "backward_macs")
+
+
+def document(tables: Sequence[Table]) -> Document:
+    """Tables of accuracies in all formats."""
+    return Document(tuple(_sheet(table) for table in tables), _tidy_csv(tables))
+
+
+def setting_fields(setting: Setting) -> tuple[str | int, ...]:
+    """What stands under `SETTING_HEAD`."""
+    figures = (setting.bottleneck, setting.image_size, setting.epochs)
+    return (
+        *(setting.suite, setting.protocol, setting.backbone, setting.weights),
+        *("" if figure is None else figure for figure in figures),
+        setting.digest.removeprefix("sha256:")[:12],
+    )
+
+
+def block_title(compression: float) -> str:
+    """What the rows of one compression have in common."""
+    return f"{100 * compression:g} % of MACs to be removed" if compression else "Uncompressed"
+
+
+def begins_group(groups: Sequence[str]) -> list[bool]:
+    """For the group of each row: whether a new group begins with it, below another."""
+    return [False, *(before != group for before, group in pairwise(groups))][: len(groups)]
+
+
+def figure(value: float, form: str, missing: str = MISSING) -> str:
+    """A number as text; `missing` where there is none."""
+    return missing if math.isnan(value) else format(value, form).replace("-", MINUS)
+
+
+def plain(value: float, form: str) -> str:
+    """A number for a machine: empty where there is none."""
+    return "" if math.isnan(value) else format(value, form)
+
+
+def quantity(value: float) -> str:
+    """`1.80 M`: three digits tell methods apart; more would be noise."""
+    if math.isnan(value):
+        return MISSING
+    units = ("", " k", " M", " G", " T", " P", " E")
+    for unit in units:
+        # What rounds to four digits is told in the next unit.
+        if value < 999.5 or unit == units[-1]:
+            break
+        value /= 1000
+    whole = unit == "" and value == round(value)
+    decimals = 0 if whole or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{decimals}f}{unit}"
+
+
+# Head of a column of costs, its figure, and how that is written; shown where some row has one.
+_COSTS: tuple[tuple[str, Callable[[Costs], float], Callable[[float], str]], ...] = (
+    ("MACs removed %", lambda costs: costs.removed, lambda value: figure(value, ".1f")),
+    ("student MACs", lambda costs: costs.macs, quantity),
+    ("gain", lambda costs: costs.gain, lambda value: figure(value, "+.1f")),
+    ("images seen", lambda costs: costs.images, quantity),
+    ("forward MACs", lambda costs: costs.forward_macs, quantity),
+    ("backward MACs", lambda costs: costs.backward_macs, quantity),
+)
+_MEANINGS = {
+    "gain": f"{AVERAGE} minus that of {UNADAPTED}, same tasks and seeds",
+    "images seen": "training images drawn for gradient steps, both domains, all stages (mean over "
+    "runs, as for the MACs)",
+    "forward MACs": "of all networks in training",
+    "backward MACs": "twice the forward MACs of the images that have a backward pass",
 }
-_LATEX_PATTERN = re.compile("|".join(re.escape(key) for key in _LATEX))
 
 
-def terminal(tables: Sequence[Table], width: int | None = None) -> str:
-    """Aligned text; best `*`, second best `†`. Columns beyond `width` continue further down."""
-    return "\n\n".join(_terminal(table, width) for table in tables) + "\n"
+def _sheet(table: Table) -> Sheet:
+    shown = [
+        (head, of, text)
+        for head, of, text in _COSTS
+        if any(not math.isnan(of(row.costs)) for row in table.rows())
+    ]
 
+    def line(row: Row, begins: bool) -> Line:
+        cells = (Entry(_cell(cell, table.n), cell.rank) for cell in row.cells)
+        costs = (Entry(text(of(row.costs))) for _, of, text in shown)
+        return Line(row.label, (*cells, *costs), begins)
 
-def markdown(tables: Sequence[Table]) -> str:
-    """Markdown tables; best bold, second best underlined."""
-    return "\n\n".join(_markdown(table) for table in tables) + "\n"
-
-
-def latex(tables: Sequence[Table]) -> str:
-    """LaTeX tables for booktabs and graphicx; best bold, second best underlined."""
-    head = "% \\usepackage{booktabs,graphicx}\n"
-    return head + "\n\n".join(_latex(table) for table in tables) + "\n"
-
-
-def tidy_csv(tables: Sequence[Table]) -> str:
-    """One line a cell, in a stable order and with two decimals, so that it diffs well."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_HEAD)
-    for table in tables:
-        setting = table.setting
-        shared = (
-            *(setting.suite, setting.protocol, setting.backbone, setting.weights),
-            *(
-                "" if figure is None else figure
-                for figure in (setting.bottleneck, setting.image_size, setting.epochs)
-            ),
-            *(setting.digest.removeprefix("sha256:")[:12], table.selection, table.metric),
-        )
-        for block in table.blocks:
-            for row in block.rows:
-                for task, cell in zip((*table.tasks, AVERAGE), row.cells, strict=True):
-                    writer.writerow(
-                        [
-                            *shared,
-                            *(f"{block.compression:g}", row.group, row.method, task),
-                            *(_figure(cell.mean, ".2f", ""), _figure(cell.sd, ".2f", ""), cell.n),
-                        ]
-                    )
-    return text.getvalue()
-
-
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "terminal": terminal,
-    "markdown": markdown,
-    "csv": tidy_csv,
-    "latex": latex,
-}
-
-
-def _figure(value: float, form: str, missing: str = MISSING) -> str:
-    return missing if math.isnan(value) else format(value, form)
+    sections = []
+    for block in table.blocks:
+        begins = begins_group([row.group for row in block.rows])
+        lines = tuple(map(line, block.rows, begins))
+        sections.append(Section(block_title(block.compression), lines))
+    meanings = [f"{head}: {_MEANINGS[head]}." for head, *_ in shown if head in _MEANINGS]
+    return Sheet(
+        caption=table.caption(),
+        heads=(*(column.head for column in table.columns), *(head for head, *_ in shown)),
+        sections=tuple(sections),
+        notes=(*meanings, *table.notes),
+    )
 
 
 def _cell(cell: Cell, n: int | None) -> str:
@@ -101,160 +121,33 @@ def _cell(cell: Cell, n: int | None) -> str:
     if cell.n == 0:
         return MISSING
     # Where every cell is one seed the caption says so, and a dash in each would only be noise.
-    sd = "" if n == 1 else f" ± {_figure(cell.sd, '.1f', NO_SD)}"
+    sd = "" if n == 1 else f" ± {figure(cell.sd, '.1f', NO_SD)}"
     return f"{cell.mean:.1f}{sd}" + (f" ({cell.n})" if n is None else "")
 
 
-def _macs(macs: float) -> str:
-    if math.isnan(macs):
-        return MISSING
-    value, unit = (macs / 1e9, "G") if macs >= 1e9 else (macs / 1e6, "M")
-    # Three digits tell students apart; more would be noise.
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+def _tidy_csv(tables: Sequence[Table]) -> str:
+    """One line a cell, in a stable order and with two decimals, so that it diffs well.
 
-
-def _has_gain(table: Table) -> bool:
-    return any(not math.isnan(row.gain) for block in table.blocks for row in block.rows)
-
-
-def _cost_heads(table: Table) -> tuple[str, ...]:
-    heads = ("MACs removed %", "student MACs", "gain")
-    return heads if _has_gain(table) else heads[:2]
-
-
-def _costs(row: Row, table: Table) -> tuple[str, ...]:
-    gain = _figure(row.gain, "+.1f").replace("-", MINUS)
-    costs = _figure(row.removed, ".1f"), _macs(row.macs), gain
-    return costs if _has_gain(table) else costs[:2]
-
-
-def _title(block: Block) -> str:
-    if block.compression == 0:
-        return "Uncompressed"
-    return f"{100 * block.compression:g} % of MACs to be removed"
-
-
-def _by_group(block: Block) -> Iterator[tuple[Row, bool]]:
-    """Each row, and whether a new group of methods begins with it."""
-    if block.rows:
-        yield block.rows[0], False
-    for before, row in pairwise(block.rows):
-        yield row, row.group != before.group
-
-
-def _terminal(table: Table, width: int | None) -> str:
-    heads = ["", *table.tasks, AVERAGE, *_cost_heads(table)]
-    # A block's title is one text, which belongs to no column.
-    lines: list[list[str] | str] = []
-    marks = ("  ", " *", " †") if any(cell.rank for cell in table.cells()) else ("", "", "")
-    for block in table.blocks:
-        lines.append(_title(block))
-        for row, _ in _by_group(block):
-            cells = [_cell(cell, table.n) + marks[cell.rank] for cell in row.cells]
-            lines.append([f"  {row.label}", *cells, *_costs(row, table)])
-    body = [heads, *(line for line in lines if isinstance(line, list))]
-    widths = [max(len(text) for text in column) for column in zip(*body, strict=True)]
-    pages = []
-    for columns in _pages(widths, width):
-        page = [_aligned(heads, widths, columns)]
-        page.append("─" * len(page[0]))
-        page += [
-            line if isinstance(line, str) else _aligned(line, widths, columns) for line in lines
-        ]
-        pages.append("\n".join(page))
-    notes = _notes(table, "* best, † second best")
-    texts = [table.caption(), *notes]
-    caption, *notes = texts if width is None else [fill(text, width) for text in texts]
-    return "\n".join([caption, "", "\n\n".join(pages), "", *notes]).rstrip()
-
-
-def _notes(table: Table, marks: str) -> list[str]:
-    """The footnotes, with what the marks and the last column mean where they are used."""
-    notes = []
-    if any(cell.rank for cell in table.cells()):
-        notes.append(f"{marks} of the compressed methods at the same compression.")
-    if _has_gain(table):
-        notes.append(f"gain: {AVERAGE} minus that of {UNADAPTED}, same tasks and seeds.")
-    return [*notes, *table.notes]
-
-
-def _pages(widths: Sequence[int], width: int | None) -> list[list[int]]:
-    """Columns that fit side by side; the first column, the methods, starts every page."""
-    pages: list[list[int]] = [[0]]
-    for column in range(1, len(widths)):
-        used = sum(widths[shown] + 2 for shown in pages[-1]) + widths[column]
-        if width is not None and used > width and len(pages[-1]) > 1:
-            pages.append([0])
-        pages[-1].append(column)
-    return pages
-
-
-def _aligned(texts: Sequence[str], widths: Sequence[int], columns: Sequence[int]) -> str:
-    first, *others = columns
-    cells = [texts[first].ljust(widths[first])]
-    cells += [texts[column].rjust(widths[column]) for column in others]
-    return "  ".join(cells).rstrip()
-
-
-def _markdown(table: Table) -> str:
-    marks = ("{}", "**{}**", "<u>{}</u>")
-    heads = [
-        "method",
-        *(task.replace("->", " → ") for task in table.tasks),
-        AVERAGE,
-        *_cost_heads(table),
-    ]
-    lines = [_markdown_row(heads), _markdown_row(["---", *["---:"] * (len(heads) - 1)])]
-    for block in table.blocks:
-        lines.append(_markdown_row([f"*{_title(block)}*", *[""] * (len(heads) - 1)]))
-        for row, _ in _by_group(block):
-            cells = [marks[cell.rank].format(_cell(cell, table.n)) for cell in row.cells]
-            lines.append(_markdown_row([row.label, *cells, *_costs(row, table)]))
-    notes = " ".join(_notes(table, "Bold: best, underlined: second best"))
-    parts = [f"**{_markdown_text(table.caption())}**", "\n".join(lines), _markdown_text(notes)]
-    return "\n\n".join(parts).rstrip()
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def _markdown_text(text: str) -> str:
-    """Underscores in names would otherwise read as emphasis."""
-    return re.sub(r"([_*<|])", r"\\\1", text)
-
-
-def _latex(table: Table) -> str:
-    marks = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
-    heads = ["", *table.tasks, AVERAGE, *_cost_heads(table)]
-    notes = _notes(table, "Bold: best, underlined: second best")
-    lines = [
-        r"\begin{table}[tb]",
-        r"\centering",
-        rf"\caption{{{_escaped(' '.join((table.caption() + '.', *notes)))}}}",
-        # Many tasks make a table wider than the page: shrink it then, and only then.
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        r"\begin{tabular}{@{}l" + "r" * (len(heads) - 1) + r"@{}}",
-        r"\toprule",
-        _latex_row(_escaped(head) for head in heads),
-    ]
-    for block in table.blocks:
-        title = rf"\multicolumn{{{len(heads)}}}{{@{{}}l}}{{\emph{{{_escaped(_title(block))}}}}}"
-        lines += [r"\midrule", rf"{title} \\"]
-        for row, begins in _by_group(block):
-            if begins:
-                lines.append(r"\addlinespace")
-            cells = [marks[cell.rank].format(_escaped(_cell(cell, table.n))) for cell in row.cells]
-            lines.append(
-                _latex_row([_escaped(row.label), *cells, *map(_escaped, _costs(row, table))])
-            )
-    lines += [r"\bottomrule", r"\end{tabular}%", "}", r"\end{table}"]
-    return "\n".join(lines)
-
-
-def _latex_row(cells: Sequence[str] | Iterator[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _escaped(text: str) -> str:
-    return _LATEX_PATTERN.sub(lambda match: _LATEX[match.group()], text)
+    Effort is of a method and compression: it stands in the lines of the average.
+    """
+    costs = [row.costs for table in tables for row in table.rows()]
+    effort = [name for name in _EFFORT if any(not math.isnan(getattr(c, name)) for c in costs)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_HEAD, *effort])
+    for table in tables:
+        for block in table.blocks:
+            for row in block.rows:
+                for column, cell in zip(table.columns, row.cells, strict=True):
+                    of_average = column.task == AVERAGE
+                    figures = [getattr(row.costs, name) for name in effort]
+                    writer.writerow(
+                        [
+                            *setting_fields(table.setting),
+                            *(column.selection, table.metric, f"{block.compression:g}"),
+                            *(row.group, row.method, column.task),
+                            *(plain(cell.mean, ".2f"), plain(cell.sd, ".2f"), cell.n),
+                            *(plain(value, ".0f") if of_average else "" for value in figures),
+                        ]
+                    )
+    return text.getvalue()

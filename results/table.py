@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from results.aggregate import tables
-from results.command import parser, run, write_whole
-from results.records import Records
-from results.render import FORMATS, terminal
+from results.aggregate import selection_tables, tables
+from results.command import add_output, deliver, parser, run
+from results.records import Records, ResultsError
+from results.render import document
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the table; the exit code is 0, or 2 for wrong usage."""
     built = parser(
         "results.table",
-        "Table of run records: methods by tasks, a block per compression, mean ± sd over seeds. "
-        "Suites, protocols and backbones get a table each.",
+        "Table of run records: methods by tasks, or by the ways of choosing the epoch, a block "
+        "per compression, mean ± sd over seeds. Suites, protocols and backbones get a table each.",
     )
     built.add_argument(
-        "--format",
-        choices=list(FORMATS),
-        default="terminal",
-        help="output format (default: %(default)s)",
+        "--by",
+        choices=["task", "selection"],
+        default="task",
+        help="columns: the tasks and their average, or the average for each way of choosing the "
+        "epoch (default: %(default)s)",
     )
-    built.add_argument("--out", metavar="FILE", type=Path, help="write here instead of printing")
+    add_output(built)
     return run(built, _command, argv)
 
 
 def _command(arguments: argparse.Namespace, records: Records) -> None:
-    shown = tables(records, arguments.select, arguments.metric)
-    if arguments.out is not None:
-        write_whole(arguments.out, FORMATS[arguments.format](shown).encode())
-        print(arguments.out)
-    elif arguments.format == "terminal" and sys.stdout.isatty():
-        sys.stdout.write(terminal(shown, shutil.get_terminal_size().columns))
+    if arguments.by == "task":
+        shown = tables(records, arguments.select, arguments.metric)
+    elif arguments.select is None:
+        shown = selection_tables(records, arguments.metric)
     else:
-        sys.stdout.write(FORMATS[arguments.format](shown))
+        raise ResultsError(
+            f"--select {arguments.select} does not go with --by selection, which shows all of them"
+        )
+    deliver(document(shown), arguments)
 
 
 if __name__ == "__main__":

@@ -194,9 +194,8 @@ class Stage(ABC):
 
     def handover(self) -> Handover:
         """What the next stage starts from."""
-        learner = self.learners["student"]
-        discrepancy = learner.discrepancy.state_dict() if learner.discrepancy is not None else {}
-        return Handover(learner.network, discrepancy)
+        term = self.learners["student"].discrepancy
+        return Handover(self.student, term.state_dict() if term is not None else {})
 
     def state(self) -> dict[str, Any]:
         """Everything that changes while training: for the checkpoint, tensors and plain values."""

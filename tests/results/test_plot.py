@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from results.aggregate import Comparison, comparisons
+from results.comparison import Comparison, comparisons
 from results.looks import look
 from results.plot import accuracy_vs_compression, main, per_task
 from results.records import read
 from tests.results.factory import TASKS, record, write
-
-ROOT = Path(__file__).parents[2]
-COMPRESSED = (
-    *("itmc", "kd", "dan_student", "cdan_student", "prune_then_adapt"),
-    *("adapt_then_prune", "tcp", "kd_stda", "mobileda"),
-)
 
 
 def load(out: Path, *records: dict[str, Any]) -> Comparison:
@@ -120,29 +112,6 @@ def test_a_method_has_the_same_colour_in_every_plot(tmp_path: Path) -> None:
     assert colours(axes_of(accuracy_vs_compression(second, "last", "overall"))) == want[1:]
 
 
-def test_a_look_does_not_depend_on_the_process() -> None:
-    code = "from results.looks import look; print(look('new_one'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONHASHSEED": "7"},
-    )
-    assert done.stdout.strip() == str(look("new_one"))
-
-
-def test_looks_can_be_told_apart_by_colour_and_in_grey() -> None:
-    looks = [look(method) for method in COMPRESSED]
-    assert len({look.colour for look in looks}) == len(looks)
-    assert len({look.marker for look in looks}) == len(looks)
-    for one, other in combinations(looks, 2):
-        assert (one.marker, one.dash) != (other.marker, other.dash)
-    assert look("itmc[tau=2]").colour == look("itmc").colour
-    assert look("itmc[tau=2]") != look("itmc")
-
-
 def test_lines_hold_averages_over_tasks_against_reached_macs(tmp_path: Path) -> None:
     made = grid(("itmc",))
     for run in made:
@@ -184,7 +153,9 @@ def test_a_single_compression_is_points_with_bars_side_by_side(tmp_path: Path) -
         line for line in axes.lines if line.get_marker() in {"o", "s", look("new_one").marker}
     ]
     assert [xs(line) for line in points] == [[0], [1], [2]]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["50.0"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["kd", "new one", "ITMC"]
+    assert axes.get_xlabel() == "MACs removed (%): 50.0"
+    assert not figure.legends
     assert "bars: ± sd over seeds, n = 2" in figure.get_suptitle()
 
 
@@ -266,3 +237,59 @@ def test_an_output_that_cannot_be_written_is_exit_code_2(
     err = capsys.readouterr().err
     assert "cannot write" in err
     assert err.count("\n") == 1
+
+
+def drawn(figure: Figure) -> set[str]:
+    """Names in the legend."""
+    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+
+
+@pytest.mark.parametrize("draw", [accuracy_vs_compression, per_task])
+def test_ablations_are_drawn_only_where_no_baseline_is(tmp_path: Path, draw: Any) -> None:
+    ablations = ("itmc_fixed", "itmc_one_shot", "tkd_only")
+    beside = draw(load(tmp_path / "a", *grid(("itmc", "kd", *ablations))), "last", "overall")
+    assert {"ITMC", "kd"} <= drawn(beside)
+    assert not {"itmc fixed", "itmc one shot", "tkd only"} & drawn(beside)
+    assert "without 3 ablations" in beside.get_suptitle().replace("\N{NO-BREAK SPACE}", " ")
+    alone = draw(load(tmp_path / "b", *grid(("itmc", *ablations))), "last", "overall")
+    assert {"ITMC", "itmc fixed", "itmc one shot", "tkd only"} <= drawn(alone)
+    assert "without" not in alone.get_suptitle()
+
+
+def test_of_many_methods_only_itmc_keeps_its_band(tmp_path: Path) -> None:
+    many = tuple(f"new_{number}" for number in range(7))
+    few = accuracy_vs_compression(load(tmp_path / "a", *grid(many[:5])), "last", "overall")
+    assert len(axes_of(few).collections) == 5
+    assert "bands: ± sd over seeds, n = 2" in few.get_suptitle()
+    figure = accuracy_vs_compression(
+        load(tmp_path / "b", *grid((*many, "itmc"))), "last", "overall"
+    )
+    (band,) = axes_of(figure).collections
+    assert to_hex(np.asarray(band.get_facecolor())[0]) == look("itmc").colour.lower()
+    assert "band (ITMC only): ± sd over seeds, n = 2" in figure.get_suptitle()
+    assert figure.get_figheight() > few.get_figheight()
+    without = accuracy_vs_compression(load(tmp_path / "c", *grid(many)), "last", "overall")
+    assert not axes_of(without).collections
+    assert "sd over seeds: see the table, n = 2" in without.get_suptitle()
+
+
+def test_many_methods_at_one_compression_are_named_below_and_within_the_figure(
+    tmp_path: Path,
+) -> None:
+    many = ("itmc", *(f"itmc_a_rather_long_name_{number}" for number in range(25)))
+    comparison = load(tmp_path, *grid(many, compressions=(0.5,), tasks=TASKS[:1]))
+    figure = accuracy_vs_compression(comparison, "last", "overall")
+    figure.draw_without_rendering()
+    axes = axes_of(figure)
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) == len(many)
+    for left, right in pairwise(boxes):
+        assert left.x1 <= right.x0
+    for box in boxes:
+        assert box.y1 <= axes.get_window_extent().y0
+        assert box.y0 >= axes.xaxis.label.get_window_extent().y1
+    assert axes.xaxis.label.get_window_extent().y0 >= 0
+    # The names take no room from the data.
+    assert axes.get_window_extent().height > 2 * figure.dpi
+    # As many points as methods, each with bars.
+    assert len(axes.containers) == len(many)

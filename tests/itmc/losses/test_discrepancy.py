@@ -166,6 +166,7 @@ def test_every_name_of_the_type_can_be_created() -> None:
         "mcc": "MCC",
         "mdd": "MDD",
         "lmmd": "DSAN",
+        "coral": "CORAL",
     }
 
 
@@ -208,5 +209,7 @@ def test_lmmd_softens_bfloat16_logits_in_float32() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"'coral'.*dan, jan, lmmd, mcc, dann, cdan, cdan_e, mdd"):
-        discrepancy.create("coral", 6, 3, 8)
+    with pytest.raises(
+        UsageError, match=r"'moral'.*dan, jan, lmmd, coral, mcc, dann, cdan, cdan_e, mdd"
+    ):
+        discrepancy.create("moral", 6, 3, 8)

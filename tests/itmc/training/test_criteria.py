@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 import itmc.acp
-from baselines.dan_student import NarrowKnobs
 from itmc.cost import count_macs
 from itmc.domains.batches import Batch
 from itmc.errors import UsageError
@@ -23,6 +22,7 @@ from itmc.pruning.importance import CriterionName, Scores
 from itmc.pruning.shrink import Shrink, shrink
 from itmc.training.adapt import Adapt, source_loss
 from itmc.training.loop import train
+from itmc.training.narrow import NarrowKnobs
 from itmc.training.stage import Stage, both_domains
 from tests.itmc.training import tiny
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,26 @@ import pytest
 import torch
 
 import baselines  # noqa: F401 - registers them
-import itmc.itmc  # noqa: F401
+import itmc.ablations  # noqa: F401
 from itmc.domains.batches import Batch
 from itmc.networks.build import Network
 from itmc.networks.spec import widths_of
 from itmc.training.adapt import Adapt
 from itmc.training.loop import train
+from itmc.training.method import Setting, Start, knobs_of, method, methods
 from itmc.training.stage import Handover, Stage
 from tests.itmc.training import tiny
+
+OWN = Setting({}, "the student's network")
+ALONE, TAUGHT = {"student": 1}, {"student": 1, "teacher": 1}
+PASSES = {
+    **dict.fromkeys(("source_only", "dan", "dann", "cdan", "cdan_e", "jan", "mcc", "mdd"), ALONE),
+    **dict.fromkeys(("dan_student", "cdan_student", "tcp", "acp_only"), ALONE),
+    **dict.fromkeys(("prune_then_adapt", "adapt_then_prune"), ALONE),
+    **dict.fromkeys(("kd", "dkd", "kd_stda", "mobileda", "tkd_only"), TAUGHT),
+    "mean_teacher": {"student": 1, "average": 1},
+}
+"""Forward passes of a step, by role."""
 
 
 @pytest.mark.parametrize(
@@ -26,11 +39,8 @@ from tests.itmc.training import tiny
         ("itmc", "split", {}, {"teacher": 2, "student": 2}),
         ("itmc", "joint", {"teacher_logits": "fresh"}, {"teacher": 2, "student": 1}),
         ("itmc", "joint", {"target_kd": False}, {"teacher": 1, "student": 1}),
-        ("kd", "joint", {}, {"student": 1, "frozen": 1}),
-        ("dan", "joint", {}, {"student": 1}),
         ("cdan", "split", {}, {"student": 2}),
-        ("source_only", "joint", {}, {"student": 1}),
-        ("dan_student", "joint", {}, {"student": 1}),
+        *[(name, "joint", {}, expected) for name, expected in PASSES.items()],
     ],
 )
 def test_forward_passes_of_a_step(
@@ -49,7 +59,12 @@ def test_forward_passes_of_a_step(
     assert counts == expected
 
 
-@pytest.mark.parametrize("method", ["itmc", "kd", "cdan", "dan_student"])
+def test_the_passes_of_every_method_are_pinned() -> None:
+    told = {name for name, method in methods().items() if not method.changes}
+    assert told == {"itmc", *PASSES}
+
+
+@pytest.mark.parametrize("method", ["itmc", "kd", "cdan", "adapt_then_prune"])
 def test_each_step_is_in_train_mode_though_evaluation_was_not(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +75,7 @@ def test_each_step_is_in_train_mode_though_evaluation_was_not(
     def losses(self: Stage, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
         trained = [m for one in self.learners.values() for m in one.modules()]
         modes.append(all(part.training for module in trained for part in module.modules()))
-        frozen = tiny.learners(self).get("frozen")
+        frozen = self.guides.get("teacher")
         modes.append(frozen is None or not any(part.training for part in frozen.modules()))
         return original(self, batch, progress)
 
@@ -75,7 +90,7 @@ def test_each_step_is_in_train_mode_though_evaluation_was_not(
 
 def test_kds_teacher_stays_as_it_was_to_the_bit(tmp_path: Path) -> None:
     stage = tiny.stage_of(tiny.recipe("kd"), tiny.context())
-    teacher = tiny.learners(stage)["frozen"]
+    teacher = stage.guides["teacher"]
     before = tiny.snapshot(teacher)
     tiny.run(stage, tmp_path)
     assert tiny.same(before, teacher.state_dict())
@@ -95,10 +110,11 @@ def test_itmcs_teacher_lives_and_only_the_student_is_pruned(tmp_path: Path) -> N
 def test_a_teacher_of_rate_0_keeps_its_weights() -> None:
     task = tiny.context()
     stage = tiny.stage_of(tiny.recipe("itmc", teacher_rate=0.0), task)
-    before = [p.detach().clone() for p in stage.learners["teacher"].network.parameters()]
+    assert set(stage.learners) == {"student"}
+    before = tiny.snapshot(stage.guides["teacher"])
     tiny.one_step(stage, task.batches.at(0), progress=0.5)
-    after = stage.learners["teacher"].network.parameters()
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert tiny.same(before, stage.guides["teacher"].state_dict())  # its BatchNorm's too
+    assert not any(module.training for module in stage.guides["teacher"].modules())
 
 
 def test_the_teacher_goes_on_where_its_lead_ended() -> None:
@@ -117,10 +133,10 @@ def test_the_teacher_goes_on_where_its_lead_ended() -> None:
 @pytest.mark.parametrize(("lead", "epochs"), [(0.0, None), (0.5, 4), (1.0, 8)])
 def test_teacher_lead_is_a_stage_before(lead: float, epochs: int | None) -> None:
     task = tiny.context(epochs=8)
-    start = Adapt.node(None, pretraining=True)
+    start = Adapt.node(None, network="teacher", pretraining=True)
     node = tiny.recipe("itmc", teacher_lead=lead)
-    assert node.inputs["teacher"] is node.inputs["student"]
     teacher = node.inputs["teacher"]
+    assert teacher.identity(OWN) == node.inputs["student"].identity(OWN)  # one shared stage
     if epochs is None:
         assert teacher == start
     else:
@@ -131,30 +147,32 @@ def test_teacher_lead_is_a_stage_before(lead: float, epochs: int | None) -> None
 
 def test_a_fully_led_teacher_is_the_stage_that_dan_and_kd_share() -> None:
     teacher = tiny.recipe("itmc", teacher_lead=1.0).inputs["teacher"]
-    assert teacher.identity({}) == tiny.recipe("dan").identity({})
-    assert teacher.identity({}) == tiny.recipe("kd").inputs["teacher"].identity({})
+    assert teacher.identity(OWN) == tiny.recipe("dan").identity(OWN)
+    assert teacher.identity(OWN) == tiny.recipe("kd").inputs["teacher"].identity(OWN)
 
 
-@pytest.mark.parametrize("start", ["handover", "initial"])
-def test_the_student_starts_as_a_copy_of(start: str) -> None:
+@pytest.mark.parametrize("start", ["adapted", "initial"])
+def test_the_student_starts(start: str) -> None:
     node = tiny.recipe("itmc", student_start=start, teacher_lead=0.5)
-    assert (node.inputs["student"] == node.inputs["teacher"]) == (start == "handover")
-    task = tiny.context()
-    adapted, initial = task.fresh_network(), tiny.context(1).fresh_network()
-    networks = {"teacher": adapted, "student": adapted if start == "handover" else initial}
-    inputs = {role: Handover(network, {}) for role, network in networks.items()}
-    stage = node.stage(node.knobs, task, inputs)
-    assert tiny.same(stage.student.state_dict(), networks["student"].state_dict())
-    storage = {p.data_ptr() for p in stage.learners["teacher"].network.parameters()}
-    assert storage.isdisjoint(p.data_ptr() for p in stage.student.parameters())
+    student, teacher = (node.inputs[role].identity(OWN) for role in ("student", "teacher"))
+    assert (student == teacher) == (start == "adapted")
+
+
+def test_a_teacher_of_another_network_adapts_beside_the_student() -> None:
+    node = tiny.recipe("itmc")
+    other = replace(OWN, teacher="another network")
+    student, teacher = (node.inputs[role] for role in ("student", "teacher"))
+    assert student.identity(other) == student.identity(OWN) == teacher.identity(OWN)
+    assert teacher.identity(other) != teacher.identity(OWN)
+    assert node.identity(other) != node.identity(OWN)
+    narrow = tiny.recipe("dan_student")  # knows no teacher
+    assert narrow.identity(other) == narrow.identity(OWN)
 
 
 def test_from_pretrained_weights_an_initial_student_has_them() -> None:
     """Without a shared pretraining the initial weights are those that the network is built with."""
-    from itmc.training.method import knobs_of, method
-
     knobs = knobs_of("itmc", {"student_start": "initial"})
-    node = method("itmc").recipe(knobs, 0.5, None)
+    node = method("itmc").recipe(knobs, 0.5, Start(None, None))
     assert set(node.inputs) == {"teacher"}
     task = tiny.context()
     adapted = tiny.context(1).fresh_network()

@@ -116,8 +116,10 @@ def test_two_steps_divide_epochs_and_batches_and_have_a_schedule_each(
         with monkeypatch.context() as patch:  # after the pruning, which looks at batches too
             patch.setattr(Batches, "at", recorded)
             tiny.run(stage, folder)
-    assert seen == pytest.approx([step / 3 for step in range(3)] + [step / 9 for step in range(9)])
-    assert steps == list(range(12))
+    # Of twice 4 epochs of 3 steps, which a student has in all, a quarter and the rest.
+    first, second = ([step / count for step in range(count)] for count in (6, 18))
+    assert seen == pytest.approx(first + second)
+    assert steps == list(range(24))
 
 
 def test_the_log_has_a_line_an_epoch_with_losses_and_cost(tmp_path: Path) -> None:

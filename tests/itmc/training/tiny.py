@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from itmc.networks.build import Network, NetworkConfig
 from itmc.training.adapt import Adapt
 from itmc.training.config import TrainingConfig
 from itmc.training.loop import train
-from itmc.training.method import Node, knobs_of, method
+from itmc.training.method import Node, Role, Start, knobs_of, method
 from itmc.training.stage import Context, Handover, Stage
 
 CLASSES, SIDE = 4, 16
@@ -54,7 +54,7 @@ def context(seed: int = 0, **training: Any) -> Context:
 
 def recipe(name: str, compression: float = 0.5, **knobs: Any) -> Node:
     """The last stage of a method, after the pretraining that all methods share."""
-    start = Adapt.node(None, pretraining=True)
+    start = Start(*(Adapt.node(None, network=role, pretraining=True) for role in get_args(Role)))
     return method(name).recipe(knobs_of(name, knobs), compression, start)
 
 
@@ -89,7 +89,5 @@ def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) 
 
 
 def learners(stage: Stage) -> dict[str, Network]:
-    """The networks of a stage by role, with a frozen teacher where it has one."""
-    networks = {role: learner.network for role, learner in stage.learners.items()}
-    frozen = getattr(stage, "teacher", None)
-    return networks | ({"frozen": frozen} if isinstance(frozen, Network) else {})
+    """The networks of a stage by role, those that only guide besides."""
+    return {role: learner.network for role, learner in stage.learners.items()} | dict(stage.guides)

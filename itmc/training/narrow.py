@@ -1,45 +1,19 @@
-"""Recipes that several methods share: the adapted whole network, and the narrow student."""
+"""Narrow students: small from the start, each layer by the same factor."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from itmc.config import Frozen
-from itmc.losses.discrepancy import DiscrepancyName, DiscrepancySettings
-from itmc.pruning.shrink import Shrink, WidthLimits
-from itmc.training.adapt import Adapt
-from itmc.training.config import STUDENT_ROUNDS
+from itmc.losses.discrepancy import DiscrepancyName
+from itmc.networks.build import Network
+from itmc.pruning.shrink import Shrink, WidthLimits, shrink
+from itmc.training.adapt import Adapt, source_loss
+from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
 from itmc.training.method import Method, Node, Start
-
-
-class Reference(Method):
-    """An upper reference: the whole network adapted by one discrepancy, and not compressed."""
-
-    group = "references"
-    compressed = False
-    discrepancy: ClassVar[DiscrepancyName]
-
-    class Knobs(Frozen):
-        """Hyper-parameters."""
-
-        weight: float = Field(1.0, ge=0)
-        """lambda, the factor on the discrepancy, beside the ramp gamma(p)."""
-
-    @classmethod
-    def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
-        return Adapt.node(
-            start.student,
-            discrepancy=cls.discrepancy,
-            weight=knobs.weight,
-            settings=cls.settings(knobs),
-        )
-
-    @classmethod
-    def settings(cls, knobs: Any) -> DiscrepancySettings:
-        """What the discrepancy depends on besides."""
-        return DiscrepancySettings()
+from itmc.training.stage import Handover, Stage
 
 
 class NarrowKnobs(WidthLimits):
@@ -76,3 +50,28 @@ class NarrowStudent(Method):
             until=STUDENT_ROUNDS,
             horizon=STUDENT_ROUNDS,
         )
+
+
+class NarrowStage(Stage):
+    """A stage that trains a narrow student from its start to its end."""
+
+    class Knobs(NarrowKnobs):
+        """The budget, which the plan sets, besides."""
+
+        compression: float = Field(ge=0, lt=1)
+
+    knobs: Any
+
+    def narrowed(self, inputs: Mapping[str, Handover]) -> Network:
+        """The student at its start."""
+        network = inputs["student"].network if "student" in inputs else self.context.fresh_network()
+        shrink(network, self.knobs.shape(self.knobs.compression), self.context, source_loss)
+        return network
+
+    @classmethod
+    def length(cls, knobs: Any, training: TrainingConfig) -> int:
+        return round(STUDENT_ROUNDS * training.epochs)
+
+    @classmethod
+    def kept(cls, knobs: Any, before: float) -> float:
+        return 1 - float(knobs.compression)

@@ -1,0 +1,193 @@
+"""What may stand in one table: the settings of the records, and the methods of each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+
+from results.records import default_selection, plural
+
+GROUPS = ("references", "baselines", "itmc", "ablations")
+# The reference that gains are counted from.
+UNADAPTED = "source_only"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of one table share; runs that differ in any of it are not compared.
+
+    `conditions` is how images were prepared and networks trained, as JSON text; `digest` is empty
+    where the tasks of the suite have data digests of their own.
+    """
+
+    suite: str
+    protocol: str
+    backbone: str
+    weights: str
+    bottleneck: int | None
+    image_size: int | None
+    epochs: int | None
+    conditions: str
+    digest: str
+
+    def describe(self) -> str:
+        """Backbone, protocol and weights, as a caption names them."""
+        # Weights may be a file; where it lay on the machine that ran it does not matter.
+        weights = PurePath(self.weights).name
+        bottleneck = "" if self.bottleneck is None else f", bottleneck {self.bottleneck}"
+        size = "" if self.image_size is None else f" at {self.image_size} px"
+        epochs = "" if self.epochs is None else f", {plural(self.epochs, 'epoch')}"
+        return (
+            f"{self.backbone}{size}{bottleneck}, weights {weights}{epochs}, "
+            f"protocol {self.protocol}"
+        )
+
+    def selection(self, given: str | None) -> str:
+        """How the epoch is chosen: as given, or as the protocol does."""
+        return default_selection(self.protocol) if given is None else given
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of one setting, one a (method, compression, task, seed).
+
+    A method that ran with several hyper-parameters or teachers is several methods, named by what
+    differs.
+
+    Attributes:
+        tasks: in the suite's order.
+        superseded: how many older runs of the same cell and seed were left out.
+    """
+
+    setting: Setting
+    frame: pd.DataFrame
+    tasks: tuple[str, ...]
+    superseded: int
+
+    def compressions(self) -> list[float]:
+        """The compressions that were asked, ascending; 0 holds the uncompressed references."""
+        return [float(value) for value in sorted(self.frame["compression"].unique())]
+
+    def compressed(self) -> list[str]:
+        """The methods that have a run at any compression above 0, in the order of tables."""
+        names = set(self.frame.loc[self.frame["compression"] > 0, "method"])
+        return [method for method in method_order(self) if method in names]
+
+    def describe(self, method: str) -> tuple[str, str]:
+        """A method's label and group."""
+        first = self.frame[self.frame["method"] == method].iloc[0]
+        return str(first["label"]), str(first["group"])
+
+
+def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
+    """Split the frame of `records.read` into what may stand in one table, in a stable order."""
+    frame = frame.assign(data=_data_edition(frame))
+    keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "conditions"]
+    keys.append("data")
+    found = []
+    for _, runs in frame.groupby(keys, dropna=False, sort=True):
+        first = runs.iloc[0]
+        setting = Setting(
+            suite=first["suite"],
+            protocol=first["protocol"],
+            backbone=first["backbone"],
+            weights=first["weights"],
+            bottleneck=_whole(first["bottleneck"]),
+            image_size=_whole(first["image_size"]),
+            epochs=_whole(first["epochs"]),
+            conditions=first["conditions"],
+            digest=first["data"] or _only(runs["digest"]),
+        )
+        found.append(_comparison(setting, runs))
+    return tuple(found)
+
+
+def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:
+    """Average over tasks for each seed that has them all.
+
+    Returns:
+        Columns `method`, `compression`, `seed` and `accuracy` (percent).
+    """
+    wide = comparison.frame.pivot(
+        index=["method", "compression", "seed"], columns="task", values=column
+    )
+    complete = wide.reindex(columns=list(comparison.tasks)).dropna()
+    return complete.mean(axis="columns").rename("accuracy").reset_index()
+
+
+def method_order(comparison: Comparison) -> list[str]:
+    """Method names: by group, and by name within one; the unadapted reference comes first."""
+    groups = comparison.frame.drop_duplicates("method").set_index("method")["group"]
+
+    def position(method: str) -> tuple[int, str, bool, str]:
+        group = str(groups[method])
+        rank = GROUPS.index(group) if group in GROUPS else len(GROUPS)
+        return rank, group, method != UNADAPTED, method
+
+    return sorted((str(method) for method in groups.index), key=position)
+
+
+def _whole(figure: float) -> int | None:
+    return None if math.isnan(figure) else int(figure)
+
+
+def _data_edition(frame: pd.DataFrame) -> pd.Series[str]:
+    """The data digest where a suite's task was run on several versions of its data, else empty."""
+    editions = frame.groupby(["suite", "task"])["digest"].transform("nunique")
+    several = editions.groupby(frame["suite"]).transform("max") > 1
+    return frame["digest"].where(several, "")
+
+
+def _only(values: pd.Series[str]) -> str:
+    return str(values.iloc[0]) if values.nunique() == 1 else ""
+
+
+def _comparison(setting: Setting, runs: pd.DataFrame) -> Comparison:
+    runs = pd.concat([_told_apart(method) for _, method in runs.groupby("method", sort=True)])
+    newest = runs.sort_values(["finished", "run"]).drop_duplicates(
+        ["method", "compression", "task", "seed"], keep="last"
+    )
+    newest = newest.sort_values(["method", "compression", "task", "seed"], ignore_index=True)
+    tasks = (
+        newest.groupby("task")["task_index"].min().reset_index().sort_values(["task_index", "task"])
+    )
+    return Comparison(setting, newest, tuple(tasks["task"]), len(runs) - len(newest))
+
+
+def _told_apart(runs: pd.DataFrame) -> pd.DataFrame:
+    """One method's runs, name and label extended by their teacher and by the knobs that differ."""
+    newest = runs.sort_values(["finished", "run"]).iloc[-1]
+    # A label may be reworded between two versions of the code; the newest counts.
+    runs = runs.assign(label=newest["label"], group=newest["group"])
+    knobs = {text: json.loads(text) for text in runs["knobs"].unique()}
+    guides = runs[["guide_backbone", "guide_weights"]].drop_duplicates()
+    differing = _differing(knobs.values())
+    # Two teachers of one backbone are told apart by their weights.
+    by_weights = guides["guide_backbone"].duplicated().any()
+
+    def variant(run: pd.Series[Any]) -> str:
+        weights = f" {run['guide_weights']}" if by_weights else ""
+        teacher = [f"teacher={run['guide_backbone']}{weights}"] if run["guide_backbone"] else []
+        values = knobs[run["knobs"]]
+        return ", ".join([*teacher, *(f"{name}={values.get(name)}" for name in differing)])
+
+    variants = runs.apply(variant, axis="columns")
+    named = variants != ""
+    words = variants.str.replace("^teacher=", "teacher ", regex=True)
+    return runs.assign(
+        method=runs["method"].where(~named, runs["method"] + "[" + variants + "]"),
+        label=runs["label"].where(~named, runs["label"] + " (" + words + ")"),
+    )
+
+
+def _differing(knobs: Iterable[dict[str, Any]]) -> list[str]:
+    """Names of the hyper-parameters that are not the same in all."""
+    several = list(knobs)
+    names = sorted(set().union(*several))
+    return [name for name in names if len({json.dumps(k.get(name)) for k in several}) > 1]

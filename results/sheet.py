@@ -1,0 +1,206 @@
+"""Tables of text in four formats: terminal, Markdown, LaTeX (booktabs) and CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+MISSING = "—"
+# An en dash where there is a mean and no sd, so that it does not read as a missing cell.
+NO_SD = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+FORMATS = ("terminal", "markdown", "csv", "latex")
+# Characters that LaTeX reads as commands, and those that its default fonts lack.
+_LATEX = {
+    "->": r"$\to$",
+    "→": r"$\to$",
+    "±": r"$\pm$",
+    "—": "---",
+    NO_SD: "--",
+    MINUS: "$-$",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+_LATEX_PATTERN = re.compile("|".join(re.escape(key) for key in _LATEX))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell's text; `rank` 1 and 2 are marked as best and second best, None takes no mark."""
+
+    text: str
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row; `begins` where a new group of methods begins with it."""
+
+    label: str
+    entries: tuple[Entry, ...]
+    begins: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under a title, which belongs to no column."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as texts; `heads` are those of the entries, without that of the labels."""
+
+    caption: str
+    heads: tuple[str, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+    def has_ranks(self) -> bool:
+        """Whether any entry is marked."""
+        return any(
+            entry.rank
+            for section in self.sections
+            for line in section.lines
+            for entry in line.entries
+        )
+
+    def all_notes(self, marks: str) -> list[str]:
+        """The footnotes, with what the marks mean where they are used."""
+        first = f"{marks} of the compressed methods at the same compression."
+        return [first, *self.notes] if self.has_ranks() else list(self.notes)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Tables that belong together, and their CSV, which is one for all."""
+
+    sheets: tuple[Sheet, ...]
+    csv: str
+
+    def text(self, form: str, width: int | None = None) -> str:
+        """The document in one of `FORMATS`.
+
+        On a terminal of `width` columns (None: any), what does not fit continues further down.
+        Best and second best are `*` and `†`, in Markdown and LaTeX bold and underlined. LaTeX
+        needs the packages booktabs and graphicx.
+        """
+        if form == "csv":
+            return self.csv
+        if form == "terminal":
+            texts = [_terminal(sheet, width) for sheet in self.sheets]
+        else:
+            texts = [(_markdown if form == "markdown" else _latex)(sheet) for sheet in self.sheets]
+        head = "% \\usepackage{booktabs,graphicx}\n" if form == "latex" else ""
+        return head + "\n\n".join(texts) + "\n"
+
+
+def _terminal(sheet: Sheet, width: int | None) -> str:
+    heads = ["", *sheet.heads]
+    marks = ("  ", " *", " †") if sheet.has_ranks() else ("", "", "")
+    lines: list[list[str] | str] = []
+    for section in sheet.sections:
+        lines.append(section.title)
+        for line in section.lines:
+            cells = [
+                entry.text + ("" if entry.rank is None else marks[entry.rank])
+                for entry in line.entries
+            ]
+            lines.append([f"  {line.label}", *cells])
+    body = [heads, *(line for line in lines if isinstance(line, list))]
+    widths = [max(len(text) for text in column) for column in zip(*body, strict=True)]
+    pages = []
+    for columns in _pages(widths, width):
+        page = [_aligned(heads, widths, columns)]
+        page.append("─" * len(page[0]))
+        page += [
+            line if isinstance(line, str) else _aligned(line, widths, columns) for line in lines
+        ]
+        pages.append("\n".join(page))
+    texts = [sheet.caption, *sheet.all_notes("* best, † second best")]
+    caption, *notes = texts if width is None else [fill(text, width) for text in texts]
+    return "\n".join([caption, "", "\n\n".join(pages), "", *notes]).rstrip()
+
+
+def _pages(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Columns that fit side by side; the first column, the methods, starts every page."""
+    pages: list[list[int]] = [[0]]
+    for column in range(1, len(widths)):
+        used = sum(widths[shown] + 2 for shown in pages[-1]) + widths[column]
+        if width is not None and used > width and len(pages[-1]) > 1:
+            pages.append([0])
+        pages[-1].append(column)
+    return pages
+
+
+def _aligned(texts: Sequence[str], widths: Sequence[int], columns: Sequence[int]) -> str:
+    first, *others = columns
+    cells = [texts[first].ljust(widths[first])]
+    cells += [texts[column].rjust(widths[column]) for column in others]
+    return "  ".join(cells).rstrip()
+
+
+def _markdown(sheet: Sheet) -> str:
+    marks = ("{}", "**{}**", "<u>{}</u>")
+    heads = ["method", *(head.replace("->", " → ") for head in sheet.heads)]
+    lines = [_markdown_row(heads), _markdown_row(["---", *["---:"] * len(sheet.heads)])]
+    for section in sheet.sections:
+        lines.append(_markdown_row([f"*{section.title}*", *[""] * len(sheet.heads)]))
+        for line in section.lines:
+            cells = [marks[entry.rank or 0].format(entry.text) for entry in line.entries]
+            lines.append(_markdown_row([line.label, *cells]))
+    notes = " ".join(sheet.all_notes("Bold: best, underlined: second best"))
+    parts = [f"**{_markdown_text(sheet.caption)}**", "\n".join(lines), _markdown_text(notes)]
+    return "\n\n".join(parts).rstrip()
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _markdown_text(text: str) -> str:
+    """Underscores in names would otherwise read as emphasis."""
+    return re.sub(r"([_*<|])", r"\\\1", text)
+
+
+def _latex(sheet: Sheet) -> str:
+    marks = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
+    notes = sheet.all_notes("Bold: best, underlined: second best")
+    columns = len(sheet.heads) + 1
+    lines = [
+        r"\begin{table}[tb]",
+        r"\centering",
+        rf"\caption{{{_escaped(' '.join((sheet.caption + '.', *notes)))}}}",
+        # Many columns make a table wider than the page: shrink it then, and only then.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        r"\begin{tabular}{@{}l" + "r" * len(sheet.heads) + r"@{}}",
+        r"\toprule",
+        _latex_row(_escaped(head) for head in ("", *sheet.heads)),
+    ]
+    for section in sheet.sections:
+        title = rf"\multicolumn{{{columns}}}{{@{{}}l}}{{\emph{{{_escaped(section.title)}}}}}"
+        lines += [r"\midrule", rf"{title} \\"]
+        for line in section.lines:
+            if line.begins:
+                lines.append(r"\addlinespace")
+            cells = [marks[entry.rank or 0].format(_escaped(entry.text)) for entry in line.entries]
+            lines.append(_latex_row([_escaped(line.label), *cells]))
+    lines += [r"\bottomrule", r"\end{tabular}%", "}", r"\end{table}"]
+    return "\n".join(lines)
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _escaped(text: str) -> str:
+    return _LATEX_PATTERN.sub(lambda match: _LATEX[match.group()], text)

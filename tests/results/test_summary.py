@@ -1,0 +1,76 @@
+"""What a suite writes when its grid is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import paired, summary
+from results.aggregate import selection_tables, tables
+from results.differences import differences
+from results.records import read
+from results.render import document
+from tests.results.factory import record, write
+
+PLOTS = {
+    f"{stem}.{kind}" for stem in ("accuracy_vs_compression", "per_task") for kind in ("png", "pdf")
+}
+
+
+def files(*stems: str) -> set[str]:
+    """The names of tables and plots."""
+    return PLOTS | {f"{stem}.{suffix}" for stem in stems for suffix in ("md", "csv", "tex")}
+
+
+def grid(*methods: str) -> list[dict[str, Any]]:
+    """Two seeds of each method."""
+    return [
+        record(method, seed=seed, accuracy=70.0 + seed * number)
+        for number, method in enumerate(methods)
+        for seed in (0, 1)
+    ]
+
+
+def test_everything_is_written_and_listed(tmp_path: Path) -> None:
+    write(tmp_path, *grid("itmc", "kd"))
+    for _ in range(2):  # a second time, over the first
+        made = summary.write(tmp_path)
+    listed = [*made.tables, *made.plots]
+    assert {path.name for path in listed} == files("table", "selections", "differences")
+    assert sorted((tmp_path / "summary").iterdir()) == sorted(listed)
+    assert all(path.stat().st_size for path in listed)
+    records = read([tmp_path])
+    assert made.text == document(tables(records)).text("terminal")
+    out = tmp_path / "summary"
+    for name, shown in (
+        ("table", document(tables(records))),
+        ("selections", document(selection_tables(records))),
+        ("differences", paired.document(differences(records))),
+    ):
+        for suffix, form in ((".md", "markdown"), (".csv", "csv"), (".tex", "latex")):
+            assert (out / f"{name}{suffix}").read_text() == shown.text(form)
+
+
+@pytest.mark.parametrize("methods", [("itmc",), ("kd", "tcp"), ("itmc", "dan")])
+def test_without_something_to_compare_there_are_no_differences(
+    tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    made = grid(*methods)
+    for run in made:
+        if run["method"]["name"] == "dan":
+            run["compression"]["asked"] = 0.0
+    written = summary.write(write(tmp_path, *made), show_differences=True)
+    assert {path.name for path in (*written.tables, *written.plots)} == files("table", "selections")
+    assert written.text == document(tables(read([tmp_path]))).text("terminal")
+
+
+def test_the_text_ends_with_the_differences_where_they_are_asked(tmp_path: Path) -> None:
+    write(tmp_path, *grid("itmc", "kd", "tcp"))
+    made = summary.write(tmp_path, 60, reference="kd", show_differences=True)
+    records = read([tmp_path])
+    main = document(tables(records)).text("terminal", 60)
+    differ = paired.document(differences(records, "kd")).text("terminal", 60)
+    assert made.text == main + "\n" + differ
+    assert "difference from kd" in (tmp_path / "summary" / "differences.md").read_text()
