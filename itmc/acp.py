@@ -30,14 +30,16 @@ class ACPConfig(PruningConfig):
     schedule: ScheduleName = "cubic"
     """How the pruned share grows with the epoch; ``adaptive`` postpones (reconstruction)."""
     prune_from: float = Field(0.0, ge=0, le=1)
+    """e0, when pruning begins, as a share of the epochs (reconstruction)."""
     prune_until: float = Field(0.6, gt=0, le=1)
-    """e0 and e1, as shares of the epochs; after e1 the student fine-tunes."""
+    """e1, when the budget is met; after it the student fine-tunes (reconstruction)."""
     tolerance: float = Field(0.05, ge=0)
-    """``adaptive``: how far above its level before the last event the loss may be, relatively."""
+    """``adaptive``: how far above its level before the last event the loss may be, relatively
+    (reconstruction)."""
     momentum: float = Field(0.5, ge=0, lt=1)
-    """Weight of earlier events in the average of importance."""
+    """Weight of earlier events in the average of importance (reconstruction)."""
     bn_batches: int = Field(10, ge=1)
-    """Batches to re-estimate BatchNorm statistics with after an event."""
+    """Batches to re-estimate BatchNorm statistics with after an event (reconstruction)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

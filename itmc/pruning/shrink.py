@@ -28,9 +28,9 @@ class WidthLimits(Frozen):
     """The widths that layers may have."""
 
     min_width: int = Field(2, ge=1)
+    """No layer gets narrower than so many channels."""
     min_share: float = Field(0.1, ge=0, le=1)
-    """No layer gets narrower than ``min_width`` channels, nor than this share of its own: a layer
-    of few channels strangles all that follow."""
+    """Nor than this share of its own: a layer of few channels strangles all that follow."""
     round_to: int = Field(1, ge=1)
     """Widths become multiples of this, which hardware likes."""
 

@@ -69,4 +69,4 @@ def test_what_there_is_not_is_refused_in_one_line(here: Call) -> None:
         answer = here("digits", "--methods", method, "--set", f"{method}.{value}", "--dry-run")
         assert answer.code == 2
         (line,) = answer.err.splitlines()
-        assert f"{method}.{value.split('=')[0]}" in line and allowed in line
+        assert method in line and value.split("=")[0] in line and allowed in line
