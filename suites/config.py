@@ -210,8 +210,21 @@ def suite_names() -> list[str]:
 def load_suite(given: str, changes: Mapping[str, Any]) -> SuiteConfig:
     """The suite called ``given`` (or the YAML file of that path), with ``changes`` on top.
 
-    ``changes`` has the layout of the YAML; mappings are merged, all else replaced.
+    ``changes`` has the layout of the YAML; mappings are merged, all else replaced. So it is with a
+    YAML that ``extends`` another suite.
     """
+    content = {"name": Path(given).stem, **_content(given)}
+    try:
+        suite = SuiteConfig.model_validate(_merged(content, changes))
+    except ValidationError as error:
+        raise UsageError(f"suite {given!r}: {explain(error)}") from error
+    for name in suite.methods:
+        knobs_of(name, settings_of(name, suite.methods))
+    return suite
+
+
+def _content(given: str) -> dict[str, Any]:
+    """What the YAML of a suite says, on top of the suite that it extends."""
     path = Path(given) if given.endswith((".yaml", ".yml")) else SUITES / f"{given}.yaml"
     if not path.is_file():
         raise UsageError(
@@ -224,13 +237,14 @@ def load_suite(given: str, changes: Mapping[str, Any]) -> SuiteConfig:
         raise UsageError(f"suite file {str(path)!r} is no valid YAML: {reason}") from error
     if not isinstance(content, dict):
         raise UsageError(f"suite file {str(path)!r} holds no mapping of keys to values")
-    try:
-        suite = SuiteConfig.model_validate(_merged({"name": path.stem, **content}, changes))
-    except ValidationError as error:
-        raise UsageError(f"suite {given!r}: {explain(error)}") from error
-    for name in suite.methods:
-        knobs_of(name, settings_of(name, suite.methods))
-    return suite
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if base not in suite_names():
+        raise UsageError(
+            f"suite file {str(path)!r}: extends = {base!r}; allowed: {', '.join(suite_names())}"
+        )
+    return _merged(_content(base), content)
 
 
 def explain(error: ValidationError) -> str:
