@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, strategies as st
 
-from itmc.errors import UsageError
 from suites import tune
-from suites.config import load_suite
+from suites.config import SUITES, load_suite
 from tests.suites.conftest import Answer
 
-SMALL = {
-    "extends": "digits",
-    "training": {"epochs": 1, "pretrain_epochs": 1, "steps_per_epoch": 3},
-    "tasks": ["hand->scene"],
-}
 TUNING = {
     "tasks": ["hand->print"],
     "compression": [0.5],
@@ -29,29 +25,161 @@ TUNING = {
     "trials": 2,
     "grids": {"kd": {"alpha": [0.5, 0.9]}, "dan": {"weight": [0.0, 5.0]}},
 }
+Call = Callable[..., Answer]
 
 
-def write(folder: Path, **changes: Any) -> Path:
-    """A suite file with these changes of its section on tuning."""
-    # `tuning` as a whole, not merged into that of digits: so its grids are the ones above alone.
-    content = yaml.safe_load(Path(load.__file__ or "").with_name("digits.yaml").read_text())
-    content |= {key: value for key, value in SMALL.items() if key not in ("extends", "training")}
-    content["training"] |= SMALL["training"]
+def suite_file(folder: Path, **changes: Any) -> Path:
+    """The digits for seconds, with these changes of its section on tuning."""
+    content = yaml.safe_load((SUITES / "digits.yaml").read_text())
+    content["training"] |= {"epochs": 1, "pretrain_epochs": 1, "steps_per_epoch": 3}
+    content["tasks"] = ["hand->scene"]
     content["tuning"] = TUNING | changes
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 
-import suites as load  # noqa: E402
-
-
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+def call(capfd: pytest.CaptureFixture[str]) -> Call:
     def run(*arguments: object) -> Answer:
-        capsys.readouterr()
+        capfd.readouterr()
         code = tune.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
+        out, err = capfd.readouterr()
         return Answer(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def tuned(call: Call, tmp_path: Path) -> tuple[Path, Answer]:
+    """The out folder of a finished tuning, and what it said."""
+    out = tmp_path / "out"
+    return out, call(suite_file(tmp_path), "--out", out)
+
+
+def last_scores(out: Path) -> dict[str, float]:
+    """The criterion after the last epoch, by method and the value that its trial has."""
+    found = {}
+    for path in out.glob("*/record.json"):
+        method = json.loads(path.read_text())["method"]
+        value = method["knobs"]["alpha" if method["name"] == "kd" else "weight"]
+        last = (path.parent / "progress.jsonl").read_text().splitlines()[-1]
+        found[f"{method['name']} {value}"] = json.loads(last)["scores"]["entropy"]
+    return found
+
+
+def test_the_best_by_the_criterion_is_chosen_and_written_as_a_suite(
+    tuned: tuple[Path, Answer],
+) -> None:
+    out, answer = tuned
+    assert answer.code == 0, answer.err
+    scores = last_scores(out)
+    assert set(scores) == {"kd 0.5", "kd 0.9", "dan 0.0", "dan 5.0"}
+    methods = load_suite(str(out / "tuned.yaml"), {}).methods
+    for name, key, values in (("kd", "alpha", (0.5, 0.9)), ("dan", "weight", (0.0, 5.0))):
+        assert methods[name][key] == max(values, key=lambda value: scores[f"{name} {value}"])
+    with (out / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["dan", "dan", "kd", "kd"]
+    for row in rows:
+        (value,) = json.loads(row["values"]).values()
+        assert float(row["entropy"]) == pytest.approx(scores[f"{row['method']} {value}"], abs=1e-4)
+    assert [row["chosen"] for row in rows].count("*") == 2
+
+
+def test_target_accuracy_neither_decides_nor_shows(
+    tuned: tuple[Path, Answer], call: Call, tmp_path: Path
+) -> None:
+    out, first = tuned
+    before = (out / "tuned.yaml").read_bytes(), (out / "trials.csv").read_bytes()
+    for path in out.rglob("progress.jsonl"):
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        for entry in entries:
+            entry["accuracy"] = "not to be read"
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    for path in out.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"accuracy": "not to be read"}))
+    again = call(suite_file(tmp_path), "--out", out)
+    assert again.code == 0, again.err
+    assert before == ((out / "tuned.yaml").read_bytes(), (out / "trials.csv").read_bytes())
+    assert "on target" not in first.err + first.out
+
+
+def test_a_trial_without_all_its_runs_is_not_chosen(
+    tuned: tuple[Path, Answer], call: Call, tmp_path: Path
+) -> None:
+    out, _ = tuned
+    best = max(("kd 0.5", "kd 0.9"), key=lambda key: last_scores(out)[key])
+    other = ({"kd 0.5", "kd 0.9"} - {best}).pop()
+    trials = {
+        f"kd {json.loads(path.read_text())['method']['knobs'].get('alpha')}": path
+        for path in out.glob("*/record.json")
+    }
+    suite = load_suite(str(suite_file(tmp_path)), {})
+    trials[best].unlink()
+    scores = {
+        key: tune._score(trial, out, "entropy")
+        for key, trial in zip(("kd 0.5", "kd 0.9"), kd_trials(suite, out), strict=True)
+    }
+    assert math.isnan(scores[best]) and not math.isnan(scores[other])
+
+
+def kd_trials(suite: Any, out: Path) -> list[tune.Trial]:
+    from itmc.domains.store import default_store
+    from itmc.training.method import method
+    from suites.config import Places
+
+    return tune._trials(suite, method("kd"), Places(out=out, store=default_store()), print)
+
+
+@given(st.lists(st.floats(-5, 5) | st.just(math.nan), max_size=6))
+def test_best_is_the_first_of_the_highest(scores: list[float]) -> None:
+    found = tune.best(scores)
+    usable = [score for score in scores if not math.isnan(score)]
+    if not usable:
+        assert found is None
+    else:
+        assert found == scores.index(max(usable))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({"trials": 3}, (), "the grid of kd has 2 points; all have 3"),
+        ({"tasks": ["hand->scene"]}, (), "reports hand->scene"),
+        ({"criterion": "oracle"}, (), "tuning.criterion = 'oracle'"),
+        ({"grids": {"kd": {"speed": [1, 2]}}}, (), "kd has no hyper-parameter 'speed'"),
+        ({}, ("--methods", "itmc"), "no grid for itmc; the suite has grids for: kd, dan"),
+        ({}, ("--set", "tcp.weight=2"), "tcp"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    call: Call, tmp_path: Path, changes: dict[str, Any], options: tuple[str, ...], said: str
+) -> None:
+    answer = call(suite_file(tmp_path, **changes), *options, "--dry-run")
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    assert line.startswith("suites.tune: ") and said in line
+
+
+def test_a_suite_without_a_protocol_is_refused(call: Call) -> None:
+    answer = call("office31", "--dry-run")
+    assert answer.code == 2 and "'office31' has no section 'tuning'" in answer.err
+
+
+def test_the_protocol_of_the_digits_is_the_same_for_all() -> None:
+    """And whatever is tuned there is what the suite then sets, from the grid."""
+    from itmc.training.method import methods
+
+    suite = load_suite("digits", {})
+    assert suite.tuning is not None
+    tunable = {
+        name for name, known in methods().items()
+        if known.group != "ablations" and known.Knobs.model_fields
+    }  # fmt: skip
+    assert set(suite.tuning.grids) == tunable
+    assert not set(suite.tuning.tasks) & set(suite.tasks)
+    for name, grid in suite.tuning.grids.items():
+        for key, values in grid.items():
+            assert suite.methods[name][key] in values

@@ -1,0 +1,103 @@
+"""Stages are computed once in a grid, and anew only where something that they depend on changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from itmc.training.method import selected
+from suites.config import Places, load_suite
+from suites.plan import Plan, grid, plan
+from tests.suites.conftest import SMALL, Call
+
+METHODS = ["source_only", "dan", "kd", "dkd", "adapt_then_prune", "tcp", "mobileda", "itmc"]
+Planned = Callable[..., Plan]
+
+
+@pytest.fixture
+def planned(tmp_path: Any, store: Any) -> Planned:
+    """The plan of one task with these changes of the suite."""
+
+    def make(names: list[str] = METHODS, **changes: Any) -> Plan:
+        suite = load_suite("digits", {"tasks": ["hand->print"], "methods": {}} | changes)
+        places = Places(out=tmp_path, store=store)
+        return plan(grid(suite.model_copy(update={"methods": changes.get("methods", {})}),
+                         selected(names), places, lambda _: None))  # fmt: skip
+
+    return make
+
+
+def keys(made: Plan) -> dict[str, str]:
+    """Of each run, by its title."""
+    return {job.title: job.key for job in made.runs}
+
+
+def test_one_adapted_network_serves_all_that_start_from_it(planned: Planned) -> None:
+    made = planned()
+    users = {stage.what: made.users(stage) for stage in made.stages}
+    # One pretraining for all; DAN is the reference, and what the others start from.
+    assert users == {"pretrain": 8, "adapt by dan": 6, "train on source": 2}
+
+
+def test_the_plan_shows_what_is_shared(here: Call) -> None:
+    shown = here("digits", "--methods", ",".join(METHODS), *SMALL, "--dry-run").out
+    assert "adapt by dan, hand->print seed 0" in shown and "for 6 runs" in shown
+    assert "pretrain, hand->print seed 0" in shown and "for 8 runs" in shown
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        ({"kd": {"temperature": 2.0}}, {"kd"}),
+        ({"itmc": {"beta_last": 0.7}}, {"itmc"}),
+        ({"itmc": {"teacher_rate": 0.0}}, {"itmc"}),
+        ({"tcp": {"momentum": 0.5}}, {"tcp"}),
+        ({"mobileda": {"alpha": 0.1}}, {"mobileda"}),
+        ({"dkd": {"min_share": 0.3}}, {"dkd"}),
+        ({"dan": {"weight": 0.5}}, {"dan"}),
+        ({"kd": {"teacher_weight": 0.5}}, {"kd"}),
+    ],
+)
+def test_a_knob_of_one_method_concerns_that_method_alone(
+    planned: Planned, settings: dict[str, dict[str, Any]], changed: set[str]
+) -> None:
+    first, second = planned(), planned(methods=settings)
+    before, after = keys(first), keys(second)
+    assert {name.split()[0] for name in before if after[name] != before[name]} == changed
+    # Shared stages of others stay; only what the changed method starts from may come in addition.
+    assert {stage.key for stage in first.stages} <= {stage.key for stage in second.stages}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"lr": 0.02}},
+        {"data": {"source_holdout": 0.2}},
+        {"network": {"bottleneck": 32}},
+        {"seeds": [1]},
+        {"protocol": "paper"},
+    ],
+)
+def test_what_all_share_concerns_all(planned: Planned, changes: dict[str, Any]) -> None:
+    before, after = planned(), planned(**changes)
+    assert len(before.jobs) == len(after.jobs)
+    assert {job.key for job in before.jobs}.isdisjoint(job.key for job in after.jobs)
+
+
+def test_an_ablation_shares_what_it_does_not_change(planned: Planned) -> None:
+    made = planned(["itmc", "itmc_tau_1", "itmc_frozen_teacher", "acp_only", "tkd_only"])
+    assert {stage.what for stage in made.stages} == {"pretrain", "adapt by dan"}
+    jan = planned(["itmc", "itmc_jan", "itmc_lead_50"])
+    assert len(jan.stages) == 4  # one more by JAN, and one by DAN that ends earlier
+
+
+def test_a_changed_knob_recomputes_its_run_and_nothing_else(here: Call, tmp_path: Any) -> None:
+    command = ("digits", "--methods", "kd,dkd", *SMALL, "--compression", "0.5", "--out", tmp_path)
+    assert here(*command).code == 0
+    changed = here(*command, "--set", "kd.temperature=2", "--dry-run").out
+    assert "to do: 1 of 4 jobs" in changed
+    (line,) = (line for line in changed.splitlines() if "hand->print" in line and
+               not line.endswith("finished"))  # fmt: skip
+    assert " kd hand->print" in line

@@ -1,0 +1,127 @@
+"""``--teacher``: another network guides the student in the methods that have a teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from itmc.cost import count_macs
+from itmc.networks.build import NetworkConfig, build, example
+from itmc.networks.spec import load_network
+from tests.suites.conftest import SMALL, Answer, Call
+
+METHODS = "kd,itmc,dan_student"
+COMMAND = ("digits", "--methods", METHODS, "--compression", "0.5", *SMALL)
+OTHER = NetworkConfig(backbone="resnet18", bottleneck=64, classes=10, image_size=32)
+
+
+@pytest.fixture
+def guided(here: Call, tmp_path: Path) -> tuple[Path, Answer]:
+    """Three methods beside a ResNet-18 that guides two of them."""
+    out = tmp_path / "out"
+    answer = here(*COMMAND, "--teacher", "resnet18", "--teacher-weights", "none", "--out", out)
+    assert answer.code == 0, answer.err
+    return out, answer
+
+
+def records(out: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in out.glob("*/record.json")]
+    return {record["method"]["name"]: record for record in found}
+
+
+def test_the_student_keeps_its_backbone_and_its_budget(guided: tuple[Path, Answer]) -> None:
+    out, answer = guided
+    teacher = count_macs(build(OTHER), example(OTHER))
+    for name, record in records(out).items():
+        student, config = load_network(out / record["run"])
+        assert config.backbone == record["network"]["backbone"] == "digits_convnet"
+        macs = count_macs(student, example(config))
+        unpruned = count_macs(build(config), example(config))
+        assert 1 - macs / unpruned == pytest.approx(0.5, abs=0.01)
+        if name == "dan_student":
+            assert record["teacher"] is None
+            assert record["cost"]["teacher"]["macs"] == unpruned
+        else:
+            assert record["teacher"]["backbone"] == "resnet18"
+            assert record["cost"]["teacher"]["macs"] == teacher
+            # What passes through a larger teacher counts.
+            assert (
+                record["effort"]["forward_macs"]
+                > records(out)["dan_student"]["effort"]["forward_macs"]
+            )
+    assert "ITMC (teacher resnet18)" in answer.out and "DAN student" in answer.out
+    assert "DAN student (teacher" not in answer.out
+
+
+def test_the_teacher_is_adapted_as_itself(guided: tuple[Path, Answer]) -> None:
+    out, _ = guided
+    backbones = [
+        json.loads((path / "student.json").read_text())["network"]["backbone"]
+        for path in (out / "stages").iterdir()
+    ]
+    # Each network: its pretraining, and its adaptation, which kd and ITMC share.
+    assert sorted(backbones) == ["digits_convnet"] * 2 + ["resnet18"] * 2
+
+
+def test_what_has_no_teacher_is_not_computed_again(guided: tuple[Path, Answer], here: Call) -> None:
+    out, _ = guided
+    plan = here(*COMMAND, "--out", out, "--dry-run").out
+    finished = [line for line in plan.splitlines() if line.endswith(", finished")]
+    assert sum("dan_student" in line for line in finished) == 1
+    assert not any(" kd " in line or " itmc " in line for line in finished)
+
+
+def test_a_file_of_weights_is_loaded_into_the_teacher(
+    here: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from torchvision.models import resnet18
+
+    file, out = tmp_path / "weights.pth", tmp_path / "out"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(resnet18().state_dict(), file)
+    answer = here(
+        *COMMAND, "--methods", "mobileda", "--teacher", "resnet18", "--teacher-weights", file,
+        "--out", out,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    (record,) = records(out).values()
+    assert record["teacher"]["weights"] == "weights.pth"
+    assert len(record["teacher"]["weights_sha256"]) == 64
+    # A teacher with weights needs no pretraining: only its training on the source is a stage.
+    titles = here(
+        *COMMAND, "--methods", "mobileda", "--teacher", "resnet18", "--teacher-weights", file,
+        "--dry-run",
+    ).out  # fmt: skip
+    assert "3 shared stages:" in titles
+
+
+def test_a_transformer_may_teach(here: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = here(
+        *COMMAND, "--methods", "kd", "--teacher", "timm/pvt_v2_b0", "--teacher-weights", "none",
+        "--epochs", "1", "--set", "training.steps_per_epoch=2", "--out", out,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert records(out)["kd"]["teacher"]["backbone"] == "timm/pvt_v2_b0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digits", "--teacher-weights", "none"], "--teacher-weights needs --teacher too"),
+        (["digits", "--teacher", "resnet81"], "did you mean"),
+        (["digits", "--teacher", "resnet18", "--teacher-weights", "none", "--methods", "tcp"],
+         "no chosen method has a teacher; with --teacher choose of: "),
+        (["digits", "--teacher", "resnet18", "--teacher-weights", "nowhere.pth"], "no such file"),
+        (["office31", "--teacher", "resnet18"], "needs --teacher-weights too"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line(here: Call, arguments: list[str], said: str) -> None:
+    answer = here(*arguments, "--dry-run")
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith("suites.run: ") and said in answer.err
