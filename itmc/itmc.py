@@ -93,6 +93,10 @@ class Alternate(Stage):
         student = sum(1 - share_by(knobs, knobs.compression, epochs, done) for done in pruned_by)
         return Passes(student, epochs * teacher)
 
+    @classmethod
+    def title(cls, knobs: Knobs) -> str:
+        return "alternate TKD and ACP" if not knobs.narrow else "narrow, then TKD"
+
     @property
     def first_epoch(self) -> int:
         # The student goes on with the batches after those that it was adapted with.
@@ -151,7 +155,13 @@ def _narrow(student: Handover, knobs: Alternate.Knobs, context: Context) -> None
 
 @register
 class ITMC(Method):
-    """Iterative transfer model compression."""
+    """Iterative transfer model compression: a live teacher guides a student that is pruned.
+
+    Each epoch teacher and student adapt to the target together and the teacher guides the student
+    (TKD); then the channels of the student go that matter least to its TKD loss (ACP). Only the
+    abstract of the paper is public: what it leaves open is marked "reconstruction", and has a row
+    in the ablations.
+    """
 
     name = "itmc"
     group = "itmc"

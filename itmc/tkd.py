@@ -32,7 +32,7 @@ class TKDConfig(Frozen):
     """b0: the teacher's share in the student's loss at the start (reconstruction: from 0.1, with
     which the student is long left to itself, a pilot ended lower)."""
     beta_last: float = Field(0.9, ge=0, le=1)
-    """b1: and at the end."""
+    """b1: the teacher's share at the end (reconstruction)."""
     target_kd: bool = True
     """Whether the teacher also guides on target images (reconstruction)."""
     student_discrepancy: bool = True
@@ -40,7 +40,8 @@ class TKDConfig(Frozen):
     ramp: bool = True
     """Whether D follows the ramp gamma(p); off: full weight at once (reconstruction)."""
     teacher_logits: Literal["reuse", "fresh"] = "reuse"
-    """Take the teacher's logits from the pass that trains it, or from one more in eval mode."""
+    """Take the teacher's logits from the pass that trains it, or from one more in eval mode
+    (reconstruction)."""
 
     def beta(self, progress: float) -> float:
         """beta(p) = b0 (b1 / b0)^p: from own learning to the teacher's guidance."""

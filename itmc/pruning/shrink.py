@@ -30,7 +30,8 @@ class WidthLimits(Frozen):
     min_width: int = Field(2, ge=1)
     """No layer gets narrower than so many channels."""
     min_share: float = Field(0.1, ge=0, le=1)
-    """Nor than this share of its own: a layer of few channels strangles all that follow."""
+    """No layer gets narrower than this share of its own channels: a layer of few strangles all
+    that follow."""
     round_to: int = Field(1, ge=1)
     """Widths become multiples of this, which hardware likes."""
 

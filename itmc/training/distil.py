@@ -80,6 +80,10 @@ class Distil(Stage):
         # The teacher only goes forward, a third of a training pass.
         return Passes(training.epochs * cls.kept(knobs, before), training.epochs / 3)
 
+    @classmethod
+    def title(cls, knobs: Any) -> str:
+        return f"prune to c={knobs.compression:g}, distil"
+
     @property
     def first_epoch(self) -> int:
         # The student goes on with the batches after those that it was adapted with.
