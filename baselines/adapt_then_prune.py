@@ -50,6 +50,7 @@ class AdaptThenPrune(Method):
             discrepancy=knobs.discrepancy,
             weight=knobs.weight,
             ramp=False,
+            continues=True,
             since=1.0,
             until=STUDENT_ROUNDS,
             horizon=STUDENT_ROUNDS,

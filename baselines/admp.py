@@ -12,10 +12,10 @@ from torch import Tensor
 
 from itmc.domains.batches import Batch
 from itmc.losses.precision import at_least_float32
-from itmc.pruning.gates import Masking, Masks, MasksConfig
 from itmc.training.adapt import Adapt, learner
 from itmc.training.config import TrainingConfig
 from itmc.training.distil import AdaptedTeacher
+from itmc.training.masking import Masking, Masks, MasksConfig
 from itmc.training.method import Method, Node, Start, register
 from itmc.training.stage import Context, Handover, Passes, both_domains
 
@@ -42,6 +42,7 @@ class DoubleMasks(Masking):
 
     kind = "admp"
     guided = True
+    roles = ("teacher", "student")
 
     class Knobs(Losses):
         """The budget besides."""
@@ -90,7 +91,7 @@ class DoubleMasks(Masking):
 
 @register
 class ADMP(Method):
-    """A reconstruction from the abstract, which is all that is public to us.
+    """A reconstruction from the abstract, which is all that we had.
 
     It has: a full-size teacher that gives pseudo labels and, by its difference from the student's
     output, the domain divergence; an adversarial soft and a hard mask; ADMM between them. Ours are

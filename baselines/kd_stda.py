@@ -45,6 +45,7 @@ class Joint(NarrowStage):
 
     kind = "kd_stda"
     guided = True
+    roles = ("teacher", "student")
 
     class Knobs(Losses, NarrowStage.Knobs):
         """The budget besides."""

@@ -16,8 +16,9 @@ class MDD(Reference):
     """min CE(source) + (disparity of an adversarial classifier, by gradient reversal).
 
     The paper is silent on the strength of the reversal; in the authors' code it rises to 0.1, which
-    is the default here, on the ramp gamma(p) of all methods. Features are the suite's bottleneck
-    (theirs: 1024 wide with dropout), and the adversarial classifier has one hidden layer.
+    a weight of 1 stands for here, on the ramp gamma(p) of all methods. Features are the suite's
+    bottleneck (theirs: 1024 wide with dropout). The adversarial classifier has a hidden layer, the
+    main one is linear, as all methods have it; theirs both have one.
     """
 
     name = "mdd"
@@ -28,8 +29,6 @@ class MDD(Reference):
     class Knobs(Reference.Knobs):
         """Hyper-parameters."""
 
-        weight: float = Field(0.1, ge=0)
-        """Strength of the gradient reversal, beside the ramp gamma(p)."""
         margin: float = Field(4.0, gt=0)
         """gamma, the factor on the source's part of the disparity (2 to 4 in the paper)."""
 

@@ -114,5 +114,5 @@ class MeanTeacher(Method):
 
     @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
-        inputs = {} if start.student is None else {"network": start.student}
+        inputs = {} if start.student is None else {"student": start.student}
         return Node(Ensemble, Ensemble.Knobs(compression=compression, **knobs.model_dump()), inputs)

@@ -32,12 +32,14 @@ class ACPConfig(PruningConfig):
     prune_from: float = Field(0.0, ge=0, le=1)
     """e0, when pruning begins, as a share of the epochs (reconstruction)."""
     prune_until: float = Field(0.6, gt=0, le=1)
-    """e1, when the budget is met; after it the student fine-tunes (reconstruction)."""
+    """e1, when the budget is met; after it the student fine-tunes (reconstruction). ``one_shot``
+    meets it one epoch after e0."""
     tolerance: float = Field(0.05, ge=0)
-    """``adaptive``: how far above its level before the last event the loss may be, relatively
-    (reconstruction)."""
+    """``adaptive``: how far above its level before the last event the loss may be, relatively, both
+    as weighted in their epochs (reconstruction). Other schedules have no use for it."""
     momentum: float = Field(0.5, ge=0, lt=1)
-    """Weight of earlier events in the average of importance (reconstruction)."""
+    """Weight of earlier events in the average of importance, where that derives from gradients
+    (reconstruction)."""
     bn_batches: int = Field(10, ge=1)
     """Batches to re-estimate BatchNorm statistics with after an event (reconstruction)."""
 
@@ -63,10 +65,17 @@ class ACP:
     """Watches the student's gradients during an epoch, prunes it at the end."""
 
     def __init__(
-        self, config: ACPConfig, compression: float, context: Context, student: Network
+        self,
+        config: ACPConfig,
+        compression: float,
+        context: Context,
+        student: Network,
+        epochs: int,
     ) -> None:
+        """``epochs``: of the stage that prunes."""
         self._config, self._compression, self._context = config, compression, context
-        _, self._last = event_window(config, context.training.epochs)
+        self._epochs = epochs
+        _, self._last = event_window(config, epochs)
         self._average: Scores = {}
         self._measured: Savings = {}  # microseconds, of the unpruned student
         self._loss_sum, self._steps = torch.zeros(()), 0
@@ -114,7 +123,7 @@ class ACP:
         self._restart()
         return {
             "asked_share": round(asked, 6),
-            "tkd_loss": loss,
+            "student_loss": loss,
             "removed_channels": gone,
         }
 
@@ -165,7 +174,7 @@ class ACP:
         next event that takes place; the last one always does, and meets the budget.
         """
         config = self._config
-        due = share_by(config, self._compression, self._context.training.epochs, done)
+        due = share_by(config, self._compression, self._epochs, done)
         if config.schedule != "adaptive" or done >= self._last or self._level is None:
             return due
         return due if loss <= (1 + config.tolerance) * self._level else 0.0

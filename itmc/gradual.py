@@ -15,7 +15,7 @@ from itmc.acp import ACP, ACPConfig, share_by
 from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
 from itmc.training.adapt import Adapt
-from itmc.training.config import TrainingConfig
+from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
 from itmc.training.method import Node, Start
 from itmc.training.stage import Context, Handover, Passes
 
@@ -36,22 +36,20 @@ class Gradual(Adapt):
 
     def __init__(self, knobs: Knobs, context: Context, inputs: Mapping[str, Handover]) -> None:
         super().__init__(knobs, context, inputs)
-        self.acp = ACP(knobs.acp, knobs.compression, context, self.student)
+        self.acp = ACP(knobs.acp, knobs.compression, context, self.student, self.epochs)
 
     @classmethod
-    def kept(cls, knobs: Adapt.Knobs, before: float) -> float:
-        assert isinstance(knobs, Gradual.Knobs)
-        return 1 - knobs.compression
+    def kept(cls, knobs: Any, before: float) -> float:
+        return 1 - float(knobs.compression)
 
     @classmethod
-    def passes(cls, knobs: Adapt.Knobs, training: TrainingConfig, before: float) -> Passes:
-        assert isinstance(knobs, Gradual.Knobs)
-        epochs = range(training.epochs)
-        removed = [share_by(knobs.acp, knobs.compression, training.epochs, e) for e in epochs]
+    def passes(cls, knobs: Any, training: TrainingConfig, before: float) -> Passes:
+        epochs = cls.length(knobs, training)
+        removed = [share_by(knobs.acp, knobs.compression, epochs, done) for done in range(epochs)]
         return Passes(sum(1 - share for share in removed))
 
     @classmethod
-    def title(cls, knobs: Adapt.Knobs) -> str:
+    def title(cls, knobs: Any) -> str:
         return f"adapt by {knobs.discrepancy} while pruning"
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -79,10 +77,12 @@ def gradual(
 ) -> Node:
     """Adapt the unpruned network for the share ``lead`` of its schedule, then prune as it adapts.
 
-    ``adaptation``: knobs of ``Adapt``. The rate and the ramp begin anew with the pruning.
+    ``adaptation``: knobs of ``Adapt``. The rate and the ramp begin anew with the pruning, which has
+    what is left of a student's epochs.
     """
     adapted = Adapt.node(start.student, until=lead, **adaptation) if lead > 0 else start.student
     knobs = Gradual.Knobs(
-        acp=acp, compression=compression, since=lead, until=lead + 1, horizon=lead + 1, **adaptation
-    )
+        acp=acp, compression=compression, since=lead, until=STUDENT_ROUNDS, horizon=STUDENT_ROUNDS,
+        continues=lead > 0, **adaptation,
+    )  # fmt: skip
     return Node(Gradual, knobs, {} if adapted is None else {"network": adapted})

@@ -25,10 +25,10 @@ from itmc.acp import ACP, ACPConfig, share_by
 from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
-from itmc.pruning.shrink import Shrink, shrink
+from itmc.pruning.shrink import Shrink, WidthLimits, shrink
 from itmc.tkd import TKD, TKDConfig
 from itmc.training.adapt import Adapt, learner, source_loss
-from itmc.training.config import TrainingConfig
+from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
 from itmc.training.method import Method, Node, Start, register
 from itmc.training.stage import Context, Handover, Learner, Passes, Stage
 
@@ -40,11 +40,12 @@ class LeadConfig(Frozen):
     """Share of the teacher's own schedule that is done before the student starts
     (reconstruction)."""
     teacher_rate: float = Field(0.1, ge=0)
-    """Factor on the teacher's learning rate once the student has started; 0 freezes it
-    (reconstruction)."""
+    """Factor on the teacher's learning rate once the student has started; 0 freezes it, and its
+    logits then come by a pass of their own (reconstruction)."""
     student_start: Literal["adapted", "initial"] = "adapted"
     """Whether the student is adapted as far as the teacher when it starts (with the student's own
-    backbone as the teacher it is its copy), or has its initial weights (reconstruction)."""
+    backbone as the teacher it is its copy), or has its initial weights (reconstruction). Without a
+    lead the two are the same."""
 
 
 class ITMCConfig(TKDConfig, ACPConfig, LeadConfig):
@@ -56,6 +57,7 @@ class Alternate(Stage):
 
     kind = "itmc"
     guided = True
+    roles = ("teacher", "student")
 
     class Knobs(ITMCConfig):
         """The budget, which the plan sets, besides."""
@@ -79,7 +81,12 @@ class Alternate(Stage):
         else:
             self.guides = {"teacher": teacher.network.eval().requires_grad_(False)}
         self.tkd = TKD(knobs, context.training)
-        self.acp = ACP(knobs, knobs.compression, context, self.student)
+        self.acp = ACP(knobs, knobs.compression, context, self.student, self.epochs)
+
+    @classmethod
+    def length(cls, knobs: Knobs, training: TrainingConfig) -> int:
+        # What is left of a student's epochs, whether the lead was the teacher's alone or not.
+        return round(STUDENT_ROUNDS * training.epochs) - round(knobs.teacher_lead * training.epochs)
 
     @classmethod
     def kept(cls, knobs: Knobs, before: float) -> float:
@@ -88,7 +95,7 @@ class Alternate(Stage):
     @classmethod
     def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> Passes:
         teacher = 1 + (knobs.teacher_logits == "fresh") / 3 if knobs.teacher_rate > 0 else 1 / 3
-        epochs = training.epochs
+        epochs = cls.length(knobs, training)
         pruned_by = [epochs] * epochs if knobs.narrow else range(epochs)
         student = sum(1 - share_by(knobs, knobs.compression, epochs, done) for done in pruned_by)
         return Passes(student, epochs * teacher)
@@ -148,7 +155,7 @@ def _learner(start: Handover, name: DiscrepancyName | None, context: Context) ->
 
 
 def _narrow(student: Handover, knobs: Alternate.Knobs, context: Context) -> None:
-    limits = {name: getattr(knobs, name) for name in ("min_width", "min_share", "round_to")}
+    limits = knobs.model_dump(include=set(WidthLimits.model_fields))
     shape = Shrink(compression=knobs.compression, criterion="uniform", **limits)
     shrink(student.network, shape, context, source_loss)
 

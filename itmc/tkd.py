@@ -31,7 +31,7 @@ class TKDConfig(Frozen):
     beta_first: float = Field(0.5, ge=0, le=1)
     """b0: the teacher's share in the student's loss at the start (reconstruction: from 0.1, with
     which the student is long left to itself, a pilot ended lower)."""
-    beta_last: float = Field(0.9, ge=0, le=1)
+    beta_last: float = Field(0.9, gt=0, le=1)
     """b1: the teacher's share at the end (reconstruction)."""
     target_kd: bool = True
     """Whether the teacher also guides on target images (reconstruction)."""

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 import baselines  # noqa: F401 - registers the baselines
 import itmc.ablations
@@ -28,6 +28,31 @@ Protocol = Literal["strict", "paper"]
 """``strict``: ours, the headline being the last epoch. ``paper``: what the papers' own code did, to
 compare with their tables: the best epoch by target accuracy, no source held out, 10-crop for CDAN.
 Never mixed in one table."""
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if not values:
+        raise ValueError("at least one is needed")
+    return list(dict.fromkeys(values))
+
+
+def _shares(values: list[float]) -> list[float]:
+    for value in values:
+        if not 0 <= value < 1:
+            raise ValueError(f"{value} is outside [0, 1)")
+    return values
+
+
+def _not_negative(values: list[int]) -> list[int]:
+    for value in values:
+        if value < 0:
+            raise ValueError(f"{value} is negative")
+    return values
+
+
+Tasks = Annotated[list[str], AfterValidator(_distinct)]
+Compressions = Annotated[list[float], AfterValidator(_shares), AfterValidator(_distinct)]
+Seeds = Annotated[list[int], AfterValidator(_not_negative), AfterValidator(_distinct)]
 
 
 class SuiteNetwork(Frozen):
@@ -53,10 +78,10 @@ class TuningConfig(Frozen):
     epoch, is taken. ``python -m suites.tune SUITE`` does it.
     """
 
-    tasks: list[str]
+    tasks: Tasks
     """None of those that the suite reports by default."""
-    compression: list[float]
-    seeds: list[int]
+    compression: Compressions
+    seeds: Seeds
     criterion: Literal["source_validation", "entropy", "infomax", "snd", "dev"]
     """The label-free validator."""
     trials: int = Field(ge=1)
@@ -79,8 +104,8 @@ class SuiteConfig(Frozen):
     name: str
     dataset: str
     tasks: str | list[str] = "all"
-    compression: list[float]
-    seeds: list[int]
+    compression: Compressions
+    seeds: Seeds
     network: SuiteNetwork
     teacher: SuiteTeacher | None = None
     """Guides the student in the methods that have a teacher; by default the student's own backbone,
@@ -102,21 +127,16 @@ class SuiteConfig(Frozen):
             raise ValueError("at least one task is needed")
         return value
 
-    @field_validator("compression")
-    @classmethod
-    def _in_range(cls, values: list[float]) -> list[float]:
-        for value in values:
-            if not 0 <= value < 1:
-                raise ValueError(f"{value} is outside [0, 1)")
-        return _distinct(values)
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, values: list[int]) -> list[int]:
-        for value in values:
-            if value < 0:
-                raise ValueError(f"{value} is negative")
-        return _distinct(values)
+    @model_validator(mode="after")
+    def _scored(self) -> Self:
+        held_out = self.data.source_holdout > 0 and self.protocol == "strict"
+        of_source = ("source_validation", "dev")
+        if self.tuning is not None and self.tuning.criterion in of_source and not held_out:
+            raise ValueError(
+                f"tuning.criterion {self.tuning.criterion!r} needs a part of the source held out: "
+                "data.source_holdout above 0, and the protocol strict"
+            )
+        return self
 
 
 class RunConfig(Frozen):
@@ -250,6 +270,8 @@ def _content(given: str) -> dict[str, Any]:
 def explain(error: ValidationError) -> str:
     """The first complaint of pydantic in one line: the key, what was given, what is allowed."""
     first = error.errors()[0]
+    if not first["loc"]:  # of several keys together, which the message names
+        return str(first["msg"]).removeprefix("Value error, ")
     *parents, key = (str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         model: Any = SuiteConfig
@@ -274,9 +296,3 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         elif value != {}:  # which changes nothing, and so hides no mistake in the YAML
             merged[key] = value
     return merged
-
-
-def _distinct(values: list[T]) -> list[T]:
-    if not values:
-        raise ValueError("at least one value is needed")
-    return list(dict.fromkeys(values))

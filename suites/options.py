@@ -101,16 +101,33 @@ def _assignment(text: str) -> tuple[str, str, Any]:
         raise UsageError(f"--set {text!r}: the value is no valid YAML") from error
 
 
-def refuse_unused(assignments: Sequence[str], chosen: Sequence[type[Method]]) -> None:
-    """Raise UsageError where ``--set`` changes what is not run."""
-    names = {m.name for m in chosen} | {m.base for m in chosen}
-    names |= {"network", "data", "training"}
-    for assignment in assignments:
-        section = assignment.partition(".")[0]
-        if section not in names:
+def refuse_unused(
+    options: argparse.Namespace, suite: SuiteConfig, chosen: Sequence[type[Method]]
+) -> None:
+    """Raise UsageError where an option changes nothing that is run."""
+    from itmc.training.method import methods, settings_of
+
+    if options.teacher is not None and not any(method.guided for method in chosen):
+        guided = ", ".join(name for name, known in methods().items() if known.guided)
+        raise UsageError(f"no chosen method has a teacher; with --teacher choose of: {guided}")
+    for assignment in options.set:
+        section, key, _ = _assignment(assignment)
+        if section == "data" and key == "source_holdout" and suite.protocol == "paper":
+            raise UsageError(f"--set {assignment!r}: the protocol paper holds nothing out")
+        if section in ("network", "data", "training"):
+            continue
+        concerned = [method for method in chosen if section in (method.name, method.base)]
+        if not concerned:
             raise UsageError(
                 f"--set {assignment!r} changes {section}, which is not among --methods "
-                f"({', '.join(m.name for m in chosen)})"
+                f"({', '.join(method.name for method in chosen)})"
+            )
+        value = suite.methods[section][key]
+        settings = [settings_of(method.name, suite.methods) for method in concerned]
+        if not any(key in given and given[key] == value for given in settings):
+            raise UsageError(
+                f"--set {assignment!r} changes nothing in "
+                f"{', '.join(method.name for method in concerned)}: set their own {key}"
             )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from itmc.cost import count_macs
@@ -19,7 +20,6 @@ from itmc.training.method import (
     Node,
     knobs_of,
     method,
-    methods as all_methods,
     settings_of,
 )
 from suites.config import Places, RunConfig, SuiteConfig, SuiteNetwork, SuiteTeacher
@@ -94,14 +94,11 @@ def grid(
     tasks = list(spec.tasks()) if written == ["all"] else [spec.task(text) for text in written]
     tasks = list(dict.fromkeys(tasks))
     order = spec.tasks()
-    classes = len(spec.classes)
-    network = _network(suite, suite.network, classes, places.weights_file)
+    given = suite.network.bottleneck, len(spec.classes), suite.data.image_size
+    network = _network(suite.network, *given, places.weights_file)
     teacher: NetworkConfig | None = None
     if suite.teacher is not None:
-        if not any(chosen.guided for chosen in methods):
-            guided = ", ".join(name for name, known in all_methods().items() if known.guided)
-            raise UsageError(f"no chosen method has a teacher; with --teacher choose of: {guided}")
-        teacher = _network(suite, suite.teacher, classes, places.teacher_weights_file)
+        teacher = _network(suite.teacher, *given, places.teacher_weights_file)
     names = {name for task in tasks for name in task}
     domains: dict[str, Domain] = {
         name: prepare(spec, name, places.data_root, places.store, say)
@@ -198,17 +195,22 @@ def _keys(run: RunConfig, node: Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run.stage_key(before) for before in node.inputs.values()))
 
 
+@cache
 def _network(
-    suite: SuiteConfig, asked: SuiteNetwork | SuiteTeacher, classes: int, file: Path | None
+    asked: SuiteNetwork | SuiteTeacher,
+    bottleneck: int,
+    classes: int,
+    image_size: int,
+    file: Path | None,
 ) -> NetworkConfig:
     """A network of all runs, built once: what does not fit is refused before anything runs."""
     network = NetworkConfig(
         backbone=asked.backbone,
         weights=asked.weights if file is None else file.name,
         weights_sha256=None if file is None else file_digest(file),
-        bottleneck=suite.network.bottleneck,
+        bottleneck=bottleneck,
         classes=classes,
-        image_size=suite.data.image_size,
+        image_size=image_size,
     )
     if file is not None:
         build(network, weights_file=str(file))

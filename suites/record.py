@@ -15,7 +15,7 @@ import torch
 
 from itmc import cost
 from itmc.config import digest
-from itmc.evaluation.evaluator import select
+from itmc.evaluation.evaluator import candidates, select
 from itmc.networks.build import Network
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.shrink import kept_layers
@@ -42,7 +42,7 @@ def make_record(
     """
     chosen = method(run.method)
     unpruned = context.unpruned_macs
-    networks = {"student": student, "teacher": context.teacher.fresh_network()}
+    networks = {"student": student, "teacher": context.teacher.unpruned_network()}
     costs = cost.measure(networks, context.example)
     budget = (1 - run.compression + TOLERANCE) * unpruned
     phases = {name: sum(e["seconds"][name] for e in history) for name in history[0]["seconds"]}
@@ -80,7 +80,7 @@ def make_record(
             "reached": 1 - costs["student"]["macs"] / unpruned,
             "left_whole": _left_whole(context) if run.compression else {},
         },
-        "accuracy": select(history, budget),
+        "accuracy": select(history, budget, candidates(run.training.epochs)),
         "cost": costs,
         "effort": _effort(run, [history, *histories], phases, len(history)),
         "environment": _environment(context.device),

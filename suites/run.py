@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
 from suites.options import (
@@ -18,6 +19,9 @@ from suites.options import (
     refuse_unused,
     words,
 )
+
+if TYPE_CHECKING:
+    from suites.config import SuiteConfig
 
 # What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
 
@@ -38,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
 
     suite = load_suite(options.suite, changes_of(options))
     chosen = selected(suite.compare if options.methods is None else words(options.methods))
-    refuse_unused(options.set, chosen)
+    refuse_unused(options, suite, chosen)
     places = places_of(options, suite, options.out or Path("runs") / suite.name)
     with display() as screen:
         made = plan(grid(suite, chosen, places, screen.say))
@@ -46,6 +50,10 @@ def _run(options: argparse.Namespace) -> int:
             show_plan(made, places)
             return DONE
         check_writable(places.out)
+        if tuned := _tuned_tasks(suite):
+            screen.say(
+                f"note: hyper-parameters were chosen on {', '.join(tuned)} (no target labels)"
+            )
         screen.begin(made, places)
         outcome = run_plan(made, places, jobs_of(options.jobs, places.device), screen)
     if outcome.interrupted:
@@ -55,6 +63,18 @@ def _run(options: argparse.Namespace) -> int:
     for title, reason in outcome.failures.items():
         print(f"FAILED {title}: {reason}", file=sys.stderr)
     return FAILED if outcome.failures else DONE
+
+
+def _tuned_tasks(suite: SuiteConfig) -> list[str]:
+    """Those of the suite's tasks that its hyper-parameters were chosen on."""
+    from itmc.domains.catalog import dataset
+
+    if suite.tuning is None or not suite.methods:
+        return []
+    spec = dataset(suite.dataset)
+    written = [suite.tasks] if isinstance(suite.tasks, str) else suite.tasks
+    run = spec.tasks() if written == ["all"] else tuple(spec.task(text) for text in written)
+    return [text for text in suite.tuning.tasks if spec.task(text) in run]
 
 
 def _show_results(out: Path, differences: bool) -> None:

@@ -1,7 +1,8 @@
 """``python -m suites.tune SUITE``: choose hyper-parameters by the suite's protocol, for all alike.
 
-No target label takes part: trials run on tasks that the suite does not report, and are compared by
-a label-free validator. What was chosen is for the suite's YAML.
+No label of a trial's target takes part: trials run on tasks that the suite does not report, and are
+compared by a label-free validator. (A domain that is the source of a trial may be the target of a
+task that is reported.) What was chosen is for the suite's YAML.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def _run(options: argparse.Namespace) -> int:
     suite = load_suite(options.suite, changes_of(options))
     tuning = _protocol(suite)
     chosen = _tunable(tuning, options.methods)
-    refuse_unused(options.set, chosen)
+    refuse_unused(options, suite, chosen)
+    _refuse_tuned(options.set, tuning)
     places = places_of(options, suite, options.out or Path("runs") / f"{suite.name}-tuning")
     with display(show_accuracy=False) as screen:
         trials = [
@@ -119,6 +121,14 @@ def _tunable(tuning: TuningConfig, asked: str | None) -> list[type[Method]]:
     return chosen
 
 
+def _refuse_tuned(assignments: Sequence[str], tuning: TuningConfig) -> None:
+    """Raise UsageError where ``--set`` fixes what is to be chosen."""
+    for assignment in assignments:
+        section, _, key = assignment.partition("=")[0].partition(".")
+        if key in tuning.grids.get(section, {}):
+            raise UsageError(f"--set {assignment!r}: {key} is in the grid of {section}")
+
+
 def _trials(suite: SuiteConfig, method: type[Method], places: Any, say: Any) -> list[Trial]:
     """All points of the grid of ``method``, on what the suite sets for it otherwise."""
     from suites.plan import grid
@@ -171,6 +181,9 @@ def _write(
     for name in dict.fromkeys(trial.method for trial in trials):
         own = [index for index, trial in enumerate(trials) if trial.method == name]
         winner = best([scores[index] for index in own])
+        alike = len(own) - len({f"{scores[index]:.6f}" for index in own})
+        if alike and not any(math.isnan(scores[index]) for index in own):
+            print(f"note: {alike} of the {len(own)} trials of {name} are like another of them")
         for position, index in enumerate(own):
             mark = "*" if position == winner else ""
             values = json.dumps(trials[index].values)

@@ -31,6 +31,7 @@ from itmc.training.loop import Report, train
 from itmc.training.method import Node, method
 from itmc.training.stage import Context, Handover
 from suites.config import Places, RunConfig
+from suites.plan import file_digest
 from suites.record import make_record
 
 RECORD, FAILURE, CONFIG, LOG = "record.json", "failure.json", "config.yaml", "log.txt"
@@ -125,7 +126,7 @@ def _train_stage(
     }
     context = data.context.teacher if node.network == "teacher" else data.context
     stage = node.stage(node.knobs, context, inputs)
-    crops = node.stage.paper_crops(node.knobs) if run.protocol == "paper" else 1
+    crops = node.paper_crops() if run.protocol == "paper" else 1
     train(stage, folder, data.evaluator(crops), report)
     handover = stage.handover()
     checkpoint.save_handover(folder, handover, run.network_of(node))
@@ -152,6 +153,12 @@ def _open(run: RunConfig, places: Places) -> Opened:
             raise UsageError(
                 f"{run.dataset}/{domain.name} has changed since the run was planned; plan it anew"
             )
+    for config, file in (
+        (run.network, places.weights_file),
+        (run.teacher, places.teacher_weights_file),
+    ):
+        if config is not None and file is not None and file_digest(file) != config.weights_sha256:
+            raise UsageError(f"weights file {str(file)!r} has changed since the run was planned")
     data: DataConfig = run.data
     device = torch.device(places.device)
     training, validation = split_source(source, data.source_holdout, run.seed)

@@ -30,6 +30,8 @@ from itmc.networks.build import Outputs
 
 DiscrepancyName = Literal["dan", "dann", "cdan", "cdan_e", "jan", "mcc", "mdd", "lmmd", "coral"]
 
+# What the reversal rises to in the code of MDD's authors, so that a weight of 1 is theirs.
+MDD_REVERSAL = 0.1
 # Above this many products CDAN projects at random (Long et al. 2018, sec. 3.1) to this many.
 _EXACT_UP_TO, _PROJECTED = 4096, 1024
 
@@ -166,7 +168,7 @@ class MDD(Discrepancy):
 
     def forward(self, source: Outputs, target: Outputs, labels: Tensor, gamma: float) -> Tensor:
         features = at_least_float32(torch.cat([source.features, target.features]))
-        logits = self.adversary(reverse_gradient(features, gamma))
+        logits = self.adversary(reverse_gradient(features, MDD_REVERSAL * gamma))
         count = len(source.features)
         predicted = source.logits.argmax(1), target.logits.argmax(1)
         return margin_disparity(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from itmc.config import Frozen
@@ -42,6 +42,12 @@ class PruningConfig(WidthLimits):
     cost_aware: CostAware = "none"
     """Rank channels by importance alone, or by importance per ``macs`` or measured ``latency`` that
     their removal saves. Measurements differ: with ``latency`` no two runs are alike to the bit."""
+
+    @model_validator(mode="after")
+    def _rankable(self) -> Self:
+        if getattr(self, "criterion", None) == "uniform" and self.cost_aware != "none":
+            raise ValueError("criterion 'uniform' ranks nothing: cost_aware must be none")
+        return self
 
 
 # Of the loss on the source alone, from which these methods judge, no criterion of two domains.

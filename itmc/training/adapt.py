@@ -30,6 +30,7 @@ class Adapt(Stage):
     """CE on the source + gamma * D(source, target), with D none for source-only training."""
 
     kind = "adapt"
+    roles = ("network",)
 
     class Knobs(Frozen):
         """What varies between the methods that use this stage."""
@@ -39,6 +40,8 @@ class Adapt(Stage):
         """Factor on the discrepancy, beside its ramp."""
         settings: DiscrepancySettings = DiscrepancySettings()
         """What some discrepancies depend on besides."""
+        continues: bool = False
+        """Go on with the discriminator of the stage before, which has the same discrepancy."""
         since: float = Field(0.0, ge=0, le=STUDENT_ROUNDS)
         until: float = Field(1.0, ge=0, le=STUDENT_ROUNDS)
         """The part of a run's epochs that this stage takes, in units of the suite's."""
@@ -55,11 +58,12 @@ class Adapt(Stage):
 
     def __init__(self, knobs: Knobs, context: Context, inputs: Mapping[str, Handover]) -> None:
         super().__init__(knobs, context, inputs)
-        network = inputs["network"].network if "network" in inputs else context.fresh_network()
+        start = inputs.get("network") or Handover(context.fresh_network(), {})
+        network, before = start.network, start.discrepancy if knobs.continues else None
         if knobs.shrink is not None:
             shrink(network, knobs.shrink, context, source_loss, self.domains(knobs))
         self.learners = {
-            "student": learner(network, knobs.discrepancy, context, settings=knobs.settings)
+            "student": learner(network, knobs.discrepancy, context, before, knobs.settings)
         }
 
     @classmethod
@@ -93,8 +97,10 @@ class Adapt(Stage):
         return Passes(cls.length(knobs, training) * share * cls.kept(knobs, before))
 
     @classmethod
-    def paper_crops(cls, knobs: Knobs) -> int:
-        return 10 if knobs.discrepancy in ("cdan", "cdan_e") else 1
+    def paper_crops(cls, knobs: Knobs, before: float) -> int:
+        # CDAN's, for the whole network: students are this benchmark's.
+        is_whole = cls.kept(knobs, before) == 1
+        return 10 if is_whole and knobs.discrepancy in ("cdan", "cdan_e") else 1
 
     @classmethod
     def title(cls, knobs: Knobs) -> str:

@@ -10,8 +10,8 @@ from pydantic import Field
 from itmc.config import Frozen
 
 # Epochs of a student, from its start to its end, in units of the suite's: as many as it takes to
-# adapt the unpruned network and then to compress it. A student that is narrow from the start trains
-# as long, so that none is better for having seen more images.
+# adapt the unpruned network and then to compress it. A student that is narrow from the start, or
+# that is pruned while it adapts, trains as long: none is better for having seen more images.
 STUDENT_ROUNDS = 2.0
 
 

@@ -49,6 +49,7 @@ class Distil(Stage):
     """One-shot pruning, then distillation; a subclass has the losses."""
 
     guided = True
+    roles = ("teacher", "student")
 
     class Knobs(DistilConfig):
         """The budget, which the plan sets, besides."""
@@ -57,11 +58,8 @@ class Distil(Stage):
 
     def __init__(self, knobs: Any, context: Context, inputs: Mapping[str, Handover]) -> None:
         super().__init__(knobs, context, inputs)
-        teacher = inputs["teacher"].network if "teacher" in inputs else None
-        if teacher is None:
-            teacher = context.teacher.fresh_network()
-        self.guides = {"teacher": teacher.eval().requires_grad_(False)}
-        student = inputs["student"].network if "student" in inputs else context.fresh_network()
+        self.guides = {"teacher": inputs["teacher"].network.eval().requires_grad_(False)}
+        student = inputs["student"].network
         shape = knobs.model_dump(include=set(DistilConfig.model_fields))
         shrink(student, Shrink(compression=knobs.compression, **shape), context, source_loss)
         self.learners = {"student": learner(student, self.discrepancy(knobs), context)}

@@ -77,6 +77,10 @@ class Node:
         """Epochs of this stage alone, those that train on both domains counted twice."""
         return self.stage.length(self.knobs, training) * self.stage.domains(self.knobs)
 
+    def paper_crops(self) -> int:
+        """Crops to test each image with in the protocol ``paper``."""
+        return self.stage.paper_crops(self.knobs, self._kept_before())
+
     def _kept_before(self) -> float:
         """Share of the unpruned MACs that the network has left which this stage trains."""
         before = self.inputs.get("student") or self.inputs.get("network")

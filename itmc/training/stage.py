@@ -102,6 +102,8 @@ class Stage(ABC):
     """Raise it when a change alters results: stages computed before are then not reused."""
     guided: ClassVar[bool] = False
     """Whether it uses a teacher, which may be another network."""
+    roles: ClassVar[tuple[str, ...]] = ("student",)
+    """What it may start from; where a recipe gives nothing it starts from the initial weights."""
 
     class Knobs(Frozen):
         """Hyper-parameters of the stage."""
@@ -112,6 +114,8 @@ class Stage(ABC):
     """Networks that are passed through and do not learn, by role."""
 
     def __init__(self, knobs: Any, context: Context, inputs: Mapping[str, Handover]) -> None:
+        if unknown := set(inputs) - set(self.roles):
+            raise ValueError(f"stage {self.kind!r} starts from {self.roles}, not from {unknown}")
         self.knobs, self.context = knobs, context
 
     @property
@@ -179,8 +183,11 @@ class Stage(ABC):
                 module.train()
 
     @classmethod
-    def paper_crops(cls, knobs: Any) -> int:
-        """Crops that the paper's own code tests each image with, 1 or 10: for that protocol."""
+    def paper_crops(cls, knobs: Any, before: float) -> int:
+        """Crops that the paper's own code tests each image with, 1 or 10: for that protocol.
+
+        ``before``: the share of MACs that the stage starts with.
+        """
         return 1
 
     def networks(self) -> list[Network]:

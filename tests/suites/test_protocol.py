@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+import suites.config  # noqa: F401 - registers all methods
 from itmc.domains.augment import DataConfig, plain, ten_crops
 from itmc.domains.batches import Labelled
 from itmc.domains.store import Domain
@@ -18,8 +19,10 @@ from itmc.evaluation import validators
 from itmc.evaluation.evaluator import Evaluator
 from itmc.networks.build import Network, NetworkConfig, build
 from itmc.training.adapt import Adapt
+from itmc.training.method import Role, Start, knobs_of, methods
 from tests.suites.conftest import SMALL, Call
 
+START = Start(*(Adapt.node(None, network=role, pretraining=True) for role in get_args(Role)))
 COMMAND = ("digits", "--methods", "cdan,dan_student", "--compression", "0.5", *SMALL)
 
 
@@ -58,12 +61,19 @@ def test_the_headline_of_paper_is_not_that_of_strict(here: Call) -> None:
     assert answer.code == 2 and "protocol = 'loose'" in answer.err
 
 
-def test_cdan_alone_is_tested_with_ten_crops() -> None:
+def test_the_whole_network_by_cdan_alone_is_tested_with_ten_crops() -> None:
     crops = {
-        name: Adapt.paper_crops(Adapt.Knobs(discrepancy=name))
+        name: Adapt.paper_crops(Adapt.Knobs(discrepancy=name), before=1.0)
         for name in ("dan", "cdan", "cdan_e", "mdd")
     }
     assert crops == {"dan": 1, "cdan": 10, "cdan_e": 10, "mdd": 1}
+    # All compressed methods are tested alike.
+    for name, known in methods().items():
+        if known.compressed:
+            for knobs in ({}, {"discrepancy": "cdan"}):
+                if known.Knobs.model_fields.keys() >= knobs.keys():
+                    node = known.recipe(knobs_of(name, knobs), 0.5, START)
+                    assert node.paper_crops() == 1
 
 
 @pytest.mark.parametrize(("flip", "count"), [(True, 10), (False, 5)])

@@ -152,6 +152,11 @@ def test_best_is_the_first_of_the_highest(scores: list[float]) -> None:
         ({"grids": {"kd": {"speed": [1, 2]}}}, (), "kd has no hyper-parameter 'speed'"),
         ({}, ("--methods", "itmc"), "no grid for itmc; the suite has grids for: kd, dan"),
         ({}, ("--set", "tcp.weight=2"), "tcp"),
+        ({}, ("--set", "kd.alpha=0.3"), "alpha is in the grid of kd"),
+        ({"tasks": []}, (), "tuning.tasks = []: at least one"),
+        ({"seeds": [-1]}, (), "-1 is negative"),
+        ({"compression": [1.5]}, (), "1.5 is outside [0, 1)"),
+        ({"criterion": "dev"}, ("--set", "data.source_holdout=0"), "source held out"),
     ],
 )
 def test_wrong_usage_is_one_line(

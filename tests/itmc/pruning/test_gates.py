@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from itmc.cost import count_macs
 from itmc.errors import UsageError
 from itmc.networks.build import Network, NetworkConfig, build
-from itmc.pruning.gates import Gates, Masks, MasksConfig
+from itmc.pruning.gates import Gates
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Taylor
 from itmc.pruning.shrink import kept_layers
 from itmc.pruning.surgery import prune_to
 from itmc.pruning.verify import difference, masked
+from itmc.training.masking import Masks, MasksConfig
 from tests.itmc.helpers import KINDS, gated, images, small, stir
 from tests.itmc.training import tiny
 

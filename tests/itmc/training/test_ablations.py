@@ -89,3 +89,18 @@ def test_both_keep_to_the_lead_of_itmc() -> None:
         node = one.recipe(knobs, 0.5, Start(None, None))
         before = next(iter(node.inputs.values()))
         assert before.knobs.model_dump()["until"] == 0.6
+
+
+@pytest.mark.parametrize("name", ["itmc", *ABLATIONS])
+@pytest.mark.parametrize("epochs", [1, 3, 6])
+def test_it_has_the_epochs_of_every_student(name: str, epochs: int) -> None:
+    """Whatever the lead: what it does not take, the stage after it has."""
+    task = tiny.context(epochs=epochs)
+    node = tiny.recipe(name)
+    of_student = [node, *(n for role, n in node.inputs.items() if role in ("student", "network"))]
+    lengths = [n.stage.length(n.knobs, task.training) for n in of_student]
+    shared = [n for n in of_student if getattr(n.knobs, "pretraining", False)]
+    expected = 2 * epochs + len(shared)  # the pretraining is not of these
+    if name == "itmc_initial_student":
+        expected = epochs + 1
+    assert sum(lengths) == expected

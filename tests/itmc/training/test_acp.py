@@ -101,7 +101,7 @@ class Adaptive:
         self.task: Context = tiny.context(epochs=5)
         self.student: Learner = learner(self.task.fresh_network(), None, self.task)
         config = ACPConfig(schedule="adaptive", prune_until=1.0, tolerance=0.05)
-        self.acp = ACP(config, 0.6, self.task, self.student.network)
+        self.acp = ACP(config, 0.6, self.task, self.student.network, epochs=5)
 
     def epoch(self, number: int, loss: float) -> float:
         """The share of MACs that is gone after this epoch's event."""

@@ -179,6 +179,10 @@ def both(network: Network, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("criterion", get_args(CriterionName))
 @pytest.mark.parametrize("kind", ["none", "macs"])
 def test_pruning_at_once_meets_the_budget(criterion: CriterionName, kind: Any) -> None:
+    if criterion == "uniform" and kind == "macs":
+        with pytest.raises(ValidationError, match="ranks nothing"):
+            Shrink(compression=0.5, criterion=criterion, cost_aware=kind)
+        return
     task = tiny.context()
     network = task.fresh_network()
     config = Shrink(compression=0.5, criterion=criterion, cost_aware=kind, importance_batches=2)

@@ -1,0 +1,66 @@
+"""Where stages start: from what their recipes give them, all of it and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import baselines  # noqa: F401 - registers them
+import itmc.ablations  # noqa: F401
+from itmc.training.adapt import Adapt
+from itmc.training.method import Node, methods
+from itmc.training.stage import Handover, Stage
+from tests.itmc.training import tiny
+
+METHODS = [name for name, known in methods().items() if not known.changes]
+
+
+def started(node: Node, scaled: str | None) -> dict[str, torch.Tensor]:
+    """All tensors of a stage at its start, the network of one role scaled before."""
+    task = tiny.context()
+    inputs = {}
+    for role in node.inputs:
+        network = task.fresh_network()
+        if role == scaled:
+            with torch.no_grad():
+                network.head.weight.mul_(3)
+        inputs[role] = Handover(network, {})
+    stage = node.stage(node.knobs, task, inputs)
+    return {
+        f"{role}.{name}": value.clone()
+        for role, network in tiny.learners(stage).items()
+        for name, value in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_stage_depends_on_each_network_that_it_is_given(name: str) -> None:
+    for node in tiny.recipe(name).walk():
+        usual = started(node, None)
+        assert tiny.same(usual, started(node, None))
+        for role in node.inputs:
+            assert not tiny.same(usual, started(node, role)), (node.stage.kind, role)
+
+
+def test_a_role_that_a_stage_does_not_know_is_a_mistake_in_the_recipe() -> None:
+    task = tiny.context()
+    with pytest.raises(ValueError, match=r"starts from .'network',., not from .'student'."):
+        Adapt(Adapt.Knobs(), task, {"student": Handover(task.fresh_network(), {})})
+
+
+@pytest.mark.parametrize("name", ["adapt_then_prune", "tcp", "acp_only", "itmc"])
+def test_adaptation_goes_on_with_the_discriminator_it_had(name: str) -> None:
+    node = tiny.recipe(name, discrepancy="dann")
+    before = next(iter(node.inputs.values()))
+    task = tiny.context()
+    trained = before.stage(before.knobs, task, {"network": Handover(task.fresh_network(), {})})
+    for value in trained.handover().discrepancy.values():
+        value.add_(1)
+    handover = trained.handover()
+    inputs: dict[str, Any] = {r: Handover(task.fresh_network(), {}) for r in node.inputs}
+    inputs |= dict.fromkeys(inputs, Handover(task.fresh_network(), handover.discrepancy))
+    stage: Stage = node.stage(node.knobs, task, inputs)
+    term = stage.learners["student"].discrepancy
+    assert term is not None and tiny.same(term.state_dict(), handover.discrepancy)
