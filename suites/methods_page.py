@@ -84,8 +84,8 @@ def _unfolded(entry: Entry) -> str:
 
 
 def _explained(phase: Phase) -> str:
-    """What a stage does, where its title does not say it."""
-    return phase.about if phase.title == phase.kind else ""
+    """What a stage does: its losses, of those that a method does not share with others."""
+    return "" if phase.shared_with else phase.about
 
 
 def _cited(group: Sequence[Entry]) -> str:
