@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,21 @@ import torch
 from itmc.cost import count_macs
 from itmc.networks.build import NetworkConfig, build, example
 from itmc.networks.spec import load_network
-from tests.suites.conftest import SMALL, Answer, Call
+from tests.suites.conftest import SMALL, Call
 
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 METHODS = "kd,itmc,dan_student"
 COMMAND = ("digits", "--methods", METHODS, "--compression", "0.5", *SMALL)
-OTHER = NetworkConfig(backbone="resnet18", bottleneck=64, classes=10, image_size=32)
+OTHER = NetworkConfig(backbone="mobilenet_v3_small", bottleneck=64, classes=10, image_size=32)
 
 
-@pytest.fixture
-def guided(here: Call, tmp_path: Path) -> tuple[Path, Answer]:
-    """Three methods beside a ResNet-18 that guides two of them."""
-    out = tmp_path / "out"
-    answer = here(*COMMAND, "--teacher", "resnet18", "--teacher-weights", "none", "--out", out)
-    assert answer.code == 0, answer.err
-    return out, answer
+@pytest.fixture(scope="module")
+def guided(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Three methods beside a MobileNetV3 that guides two of them, and what was printed."""
+    out = tmp_path_factory.mktemp("guided") / "out"
+    done = cli(*COMMAND, "--teacher", OTHER.backbone, "--teacher-weights", "none", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
 
 
 def records(out: Path) -> dict[str, dict[str, Any]]:
@@ -33,8 +36,8 @@ def records(out: Path) -> dict[str, dict[str, Any]]:
     return {record["method"]["name"]: record for record in found}
 
 
-def test_the_student_keeps_its_backbone_and_its_budget(guided: tuple[Path, Answer]) -> None:
-    out, answer = guided
+def test_the_student_keeps_its_backbone_and_its_budget(guided: tuple[Path, str]) -> None:
+    out, printed = guided
     teacher = count_macs(build(OTHER), example(OTHER))
     for name, record in records(out).items():
         student, config = load_network(out / record["run"])
@@ -46,28 +49,28 @@ def test_the_student_keeps_its_backbone_and_its_budget(guided: tuple[Path, Answe
             assert record["teacher"] is None
             assert record["cost"]["teacher"]["macs"] == unpruned
         else:
-            assert record["teacher"]["backbone"] == "resnet18"
+            assert record["teacher"]["backbone"] == "mobilenet_v3_small"
             assert record["cost"]["teacher"]["macs"] == teacher
             # What passes through a larger teacher counts.
             assert (
                 record["effort"]["forward_macs"]
                 > records(out)["dan_student"]["effort"]["forward_macs"]
             )
-    assert "ITMC (teacher resnet18)" in answer.out and "DAN student" in answer.out
-    assert "DAN student (teacher" not in answer.out
+    assert "ITMC (teacher mobilenet_v3_small)" in printed and "DAN student" in printed
+    assert "DAN student (teacher" not in printed
 
 
-def test_the_teacher_is_adapted_as_itself(guided: tuple[Path, Answer]) -> None:
+def test_the_teacher_is_adapted_as_itself(guided: tuple[Path, str]) -> None:
     out, _ = guided
     backbones = [
         json.loads((path / "student.json").read_text())["network"]["backbone"]
         for path in (out / "stages").iterdir()
     ]
     # Each network: its pretraining, and its adaptation, which kd and ITMC share.
-    assert sorted(backbones) == ["digits_convnet"] * 2 + ["resnet18"] * 2
+    assert sorted(backbones) == ["digits_convnet"] * 2 + ["mobilenet_v3_small"] * 2
 
 
-def test_what_has_no_teacher_is_not_computed_again(guided: tuple[Path, Answer], here: Call) -> None:
+def test_what_has_no_teacher_is_not_computed_again(guided: tuple[Path, str], here: Call) -> None:
     out, _ = guided
     plan = here(*COMMAND, "--out", out, "--dry-run").out
     finished = [line for line in plan.splitlines() if line.endswith(", finished")]
@@ -78,14 +81,14 @@ def test_what_has_no_teacher_is_not_computed_again(guided: tuple[Path, Answer], 
 def test_a_file_of_weights_is_loaded_into_the_teacher(
     here: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from torchvision.models import resnet18
+    from torchvision.models import mobilenet_v3_small
 
     file, out = tmp_path / "weights.pth", tmp_path / "out"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(resnet18().state_dict(), file)
+        torch.save(mobilenet_v3_small().state_dict(), file)
     answer = here(
-        *COMMAND, "--methods", "mobileda", "--teacher", "resnet18", "--teacher-weights", file,
+        *COMMAND, "--methods", "mobileda", "--teacher", "mobilenet_v3_small", "--teacher-weights", file,
         "--out", out,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -94,7 +97,7 @@ def test_a_file_of_weights_is_loaded_into_the_teacher(
     assert len(record["teacher"]["weights_sha256"]) == 64
     # A teacher with weights needs no pretraining: only its training on the source is a stage.
     titles = here(
-        *COMMAND, "--methods", "mobileda", "--teacher", "resnet18", "--teacher-weights", file,
+        *COMMAND, "--methods", "mobileda", "--teacher", "mobilenet_v3_small", "--teacher-weights", file,
         "--dry-run",
     ).out  # fmt: skip
     assert "3 shared stages:" in titles
@@ -115,10 +118,10 @@ def test_a_transformer_may_teach(here: Call, tmp_path: Path) -> None:
     [
         (["digits", "--teacher-weights", "none"], "--teacher-weights needs --teacher too"),
         (["digits", "--teacher", "resnet81"], "did you mean"),
-        (["digits", "--teacher", "resnet18", "--teacher-weights", "none", "--methods", "tcp"],
+        (["digits", "--teacher", "mobilenet_v3_small", "--teacher-weights", "none", "--methods", "tcp"],
          "no chosen method has a teacher; with --teacher choose of: "),
-        (["digits", "--teacher", "resnet18", "--teacher-weights", "nowhere.pth"], "no such file"),
-        (["office31", "--teacher", "resnet18"], "needs --teacher-weights too"),
+        (["digits", "--teacher", "mobilenet_v3_small", "--teacher-weights", "nowhere.pth"], "no such file"),
+        (["office31", "--teacher", "mobilenet_v3_small"], "needs --teacher-weights too"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line(here: Call, arguments: list[str], said: str) -> None:
