@@ -88,7 +88,7 @@ def test_a_file_of_weights_is_loaded_into_the_teacher(
         torch.manual_seed(0)
         torch.save(mobilenet_v3_small().state_dict(), file)
     answer = here(
-        *COMMAND, "--methods", "mobileda", "--teacher", "mobilenet_v3_small", "--teacher-weights", file,
+        *COMMAND, "--methods", "mobileda", "--teacher", OTHER.backbone, "--teacher-weights", file,
         "--out", out,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -97,7 +97,7 @@ def test_a_file_of_weights_is_loaded_into_the_teacher(
     assert len(record["teacher"]["weights_sha256"]) == 64
     # A teacher with weights needs no pretraining: only its training on the source is a stage.
     titles = here(
-        *COMMAND, "--methods", "mobileda", "--teacher", "mobilenet_v3_small", "--teacher-weights", file,
+        *COMMAND, "--methods", "mobileda", "--teacher", OTHER.backbone, "--teacher-weights", file,
         "--dry-run",
     ).out  # fmt: skip
     assert "3 shared stages:" in titles
@@ -118,10 +118,10 @@ def test_a_transformer_may_teach(here: Call, tmp_path: Path) -> None:
     [
         (["digits", "--teacher-weights", "none"], "--teacher-weights needs --teacher too"),
         (["digits", "--teacher", "resnet81"], "did you mean"),
-        (["digits", "--teacher", "mobilenet_v3_small", "--teacher-weights", "none", "--methods", "tcp"],
-         "no chosen method has a teacher; with --teacher choose of: "),
-        (["digits", "--teacher", "mobilenet_v3_small", "--teacher-weights", "nowhere.pth"], "no such file"),
-        (["office31", "--teacher", "mobilenet_v3_small"], "needs --teacher-weights too"),
+        (["digits", "--teacher", OTHER.backbone, "--teacher-weights", "none",
+          "--methods", "tcp"], "no chosen method has a teacher; with --teacher choose of: "),
+        (["digits", "--teacher", OTHER.backbone, "--teacher-weights", "nowhere.pth"], "no such file"),
+        (["office31", "--teacher", OTHER.backbone], "needs --teacher-weights too"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line(here: Call, arguments: list[str], said: str) -> None:
