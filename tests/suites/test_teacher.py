@@ -120,7 +120,7 @@ def test_a_transformer_may_teach(here: Call, tmp_path: Path) -> None:
         (["digits", "--teacher", "resnet81"], "did you mean"),
         (["digits", "--teacher", OTHER.backbone, "--teacher-weights", "none",
           "--methods", "tcp"], "no chosen method has a teacher; with --teacher choose of: "),
-        (["digits", "--teacher", OTHER.backbone, "--teacher-weights", "nowhere.pth"], "no such file"),
+        (["digits", "--teacher", OTHER.backbone, "--teacher-weights", "no.pth"], "no such file"),
         (["office31", "--teacher", OTHER.backbone], "needs --teacher-weights too"),
     ],
 )  # fmt: skip
