@@ -18,7 +18,7 @@ from itmc.pruning.importance import CriterionName, Scores, normalised
 from itmc.pruning.schedule import ScheduleName, share
 from itmc.pruning.selection import Limits, floors
 from itmc.pruning.shrink import PruningConfig, kept_layers, training_images
-from itmc.pruning.surgery import meets, prune_to, recalibrate
+from itmc.pruning.surgery import meets, prune_to, recalibrate, refuse_too_few
 from itmc.training.stage import Context, Learner
 
 
@@ -114,12 +114,14 @@ class ACP:
                 removed = prune_to(
                     student.network, self._dependencies, ranking,
                     self._context.example, (1 - asked) * reference, reference, self._limits,
-                    is_final=asked == self._compression,
+                    is_final=False, may_fall_short=asked < self._compression,
                 )  # fmt: skip
             gone = self._dependencies.channels(removed)
             self._average = _without(self._average, removed)
             self._recalibrate(student.network)
             self._look_at(student.network)
+            final = (1 - self._compression) * reference
+            refuse_too_few(self._macs, final, reference, self._config.round_to)
         self._restart()
         return {
             "asked_share": round(asked, 6),

@@ -47,12 +47,14 @@ def prune_to(
     reference: float,
     limits: Limits,
     is_final: bool = True,
+    may_fall_short: bool = False,
 ) -> dict[str, list[int]]:
     """Prune ``network`` in place until at most ``target`` MACs are left; returns what was removed.
 
     ``reference`` is the unpruned network's count; ``images`` one example, ``(1, 3, S, S)``.
     Raises UsageError where the floors forbid the target by more than one point of ``reference``,
-    or where, ``is_final``, the widths are too coarse not to remove a point too much.
+    unless it ``may_fall_short`` because there is more to come; or where, ``is_final``, the widths
+    are too coarse not to remove a point too much.
     """
     if not dependencies.groups:
         reasons = "; ".join(f"{name}: {why}" for name, why in dependencies.whole.items())
@@ -71,18 +73,25 @@ def prune_to(
             f"their widths ({model.total:.0f} MACs foreseen, {reached} counted); choose another "
             "--backbone, or uncompressed references only"
         )
-    if reached - target > TOLERANCE * reference:
+    if reached - target > TOLERANCE * reference and not may_fall_short:
+        steps = f"in steps of {limits.round_to} channels and " if limits.round_to > 1 else ""
         raise UsageError(
-            f"compression {1 - target / reference:.3f} cannot be reached: with the floors on the "
-            f"widths {1 - reached / reference:.3f} of the MACs can be removed; ask for less, or "
-            "lower the floors (min_width, min_share) or round_to"
+            f"compression {1 - target / reference:.3f} cannot be reached: {steps}with the floors "
+            f"on the widths {1 - reached / reference:.3f} of the MACs can be removed; ask for "
+            "less, or lower round_to or the floors (min_width, min_share)"
         )
-    if is_final and target - reached > TOLERANCE * reference:
-        raise UsageError(
-            f"compression {1 - target / reference:.3f} cannot be met: in steps of "
-            f"{limits.round_to} channels it becomes {1 - reached / reference:.3f}; lower round_to"
-        )
+    if is_final:
+        refuse_too_few(reached, target, reference, limits.round_to)
     return removed
+
+
+def refuse_too_few(macs: float, target: float, reference: float, round_to: int) -> None:
+    """Raise UsageError where a network of ``macs`` has a point less left than its ``target``."""
+    if target - macs > TOLERANCE * reference:
+        raise UsageError(
+            f"compression {1 - target / reference:.3f} cannot be met: in steps of {round_to} "
+            f"channels it becomes {1 - macs / reference:.3f}; lower round_to"
+        )
 
 
 def remove_checked(dependencies: Dependencies, units: dict[str, list[int]], images: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 import itmc.itmc  # noqa: F401 - registers ITMC
 from itmc.acp import ACP, ACPConfig
 from itmc.cost import count_macs
+from itmc.errors import UsageError
 from itmc.pruning import importance
 from itmc.pruning.groups import Group
 from itmc.pruning.importance import Scores, Taylor
@@ -149,3 +150,21 @@ def test_the_average_of_importance_follows_the_channels_that_are_left(tmp_path: 
     assert average
     for name, scores in average.items():
         assert scores.shape == (stage.student.get_submodule(name).weight.shape[0],)
+
+
+def test_an_event_of_coarse_widths_may_fall_short_but_the_last_one_not(tmp_path: Path) -> None:
+    """In steps of 4 channels not every share can be met; what is missing then comes later."""
+    task = tiny.context(epochs=8)
+    stage = tiny.stage_of(tiny.recipe("itmc", 0.75, round_to=4, prune_until=0.9), task)
+    history = tiny.run(stage, tmp_path)
+    asked = [entry["events"]["asked_share"] for entry in history]
+    reached = [1 - entry["macs"] / task.unpruned_macs for entry in history]
+    assert max(a - r for a, r in zip(asked, reached, strict=True)) > POINT  # or nothing is shown
+    assert reached[-1] == pytest.approx(0.75, abs=POINT)
+
+
+def test_an_event_that_takes_more_than_the_whole_budget_is_refused(tmp_path: Path) -> None:
+    node = tiny.recipe("itmc", 0.5, round_to=4, prune_until=0.9)
+    stage = tiny.stage_of(node, tiny.context(epochs=8))
+    with pytest.raises(UsageError, match=r"in steps of 4 channels it becomes .*; lower round_to"):
+        tiny.run(stage, tmp_path)
