@@ -21,8 +21,9 @@ TUNED = {"itmc": {"beta_last": 0.7, "min_share": 0.2, "criterion": "fpgm", "teac
 
 
 def test_every_knob_of_itmc_has_an_ablation() -> None:
+    """But the one with which a small network cannot meet every budget."""
     changed = {knob for name in OF_ONE_KNOB for knob in methods()[name].changes}
-    assert changed == set(ITMC.Knobs.model_fields)
+    assert changed == set(ITMC.Knobs.model_fields) - {"round_to"}
 
 
 @pytest.mark.parametrize("name", OF_ONE_KNOB)
