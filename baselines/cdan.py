@@ -8,7 +8,7 @@ from itmc.training.reference import Reference
 
 @register
 class CDAN(Reference):
-    """min CE(source) + lambda (adversarial loss of a discriminator on f x g), eqs. 1-2 and 6-7.
+    """min CE(source) + lambda (adversarial loss of a discriminator on f x g), eqs. 1-2 and 4.
 
     The adversarial strength follows the ramp gamma(p), as in the paper's section 4.1. No gradient
     flows through the predictions g, which the paper is silent on and its authors' code does. Where

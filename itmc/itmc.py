@@ -1,7 +1,8 @@
 """ITMC: iterative transfer model compression. TKD and ACP alternate, epoch by epoch.
 
 A reconstruction: only the abstract of the paper is public. What it fixes is in the docstrings of
-``tkd`` and ``acp``; everything else is a named knob with a default and a row in ``ablations``.
+``tkd`` and ``acp``; everything else is a named knob with a default and, all but one, a row in
+``ablations``.
 
     Algorithm (teacher T, student S, compression c)
     T adapts to the target for the share ``teacher_lead`` of its schedule; S starts adapted as far
