@@ -1,23 +1,34 @@
-"""From stored uint8 images to normalised float batches: random for training, fixed for testing."""
+"""From stored uint8 images to normalised float batches: random for training, fixed for testing.
+
+A batch is worked on as a whole, on the device that it lies on; what is random about it is drawn
+on the CPU (``draws``), so that one key means the same crops, flips and colours on every device.
+
+On a CPU with two threads, from 256 to 112 pixels, crop, mirroring and normalisation take 0.12 ms
+an image, and all four colour jitters 0.3 ms more. torchvision's transforms, image by image, take
+1.4 ms for all of it; a training step of MobileNetV2 takes 9 ms an image.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as transforms
 from pydantic import Field
 from torch import Tensor
 
 from itmc.config import Frozen
+from itmc.domains.draws import Augment, draw, reach
+from itmc.domains.jitter import jittered
+from itmc.domains.resample import resized
 
 _STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+_Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_HueStrength = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class DataConfig(Frozen):
@@ -25,12 +36,17 @@ class DataConfig(Frozen):
 
     image_size: int = Field(224, ge=8)
     """Side of the network's input in pixels."""
-    augment: Literal["resized_crop", "shift", "none"] = "resized_crop"
+    augment: Augment = "resized_crop"
     """``resized_crop``: a random 8-100% of the area, aspect 3/4 to 4/3. ``shift``: up to 1/16."""
     flip: bool = True
     """Whether training images are mirrored at random."""
+    color_jitter: tuple[_Strength, _Strength, _Strength, _HueStrength] = (0.0, 0.0, 0.0, 0.0)
+    """How far brightness, contrast, saturation and hue (to 0.5) vary, as ColorJitter has it."""
     test_crop: float = Field(0.875, gt=0, le=1)
     """Side of the centre crop for testing, as a share of the stored image (224 of 256)."""
+    test_crops: Literal[1, 10] = 1
+    """Views that each test image is judged by: the centre, or the four corners and it, mirrored
+    too."""
     normalise: Literal["imagenet", "half"] = "imagenet"
     """Mean and deviation of the channels: ImageNet's, or 0.5."""
     source_holdout: float = Field(0.1, ge=0, lt=0.5)
@@ -42,35 +58,42 @@ class DataConfig(Frozen):
         return _STATISTICS[self.normalise]
 
 
-def augmented(images: np.ndarray, config: DataConfig, random: np.random.Generator) -> Tensor:
-    """A training batch: ``(N, S, S, 3)`` uint8 to normalised float ``(N, 3, size, size)``."""
+def augmented(images: Tensor, config: DataConfig, random: np.random.Generator) -> Tensor:
+    """A training batch: ``(N, S, S, 3)`` uint8 to normalised float32 ``(N, 3, size, size)``.
+
+    The result is on the device of ``images``, in channels-last layout. ``random`` gives the same
+    count of numbers whatever ``config`` says.
+    """
+    draws = draw(
+        random, len(images), images.shape[1], config.augment, config.flip, config.color_jitter
+    )
     if config.augment == "shift":
-        images = _shifted(images, random)
-    stored = _channels_first(images)
-    if config.augment == "resized_crop":
-        batch = torch.stack([_resized_crop(image, config.image_size, random) for image in stored])
-    else:
-        batch = _resize(stored, config.image_size)
-    if config.flip:
-        mirrored = torch.from_numpy(random.random(len(batch)) < 0.5)
-        batch = torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(3), batch)
-    return normalised(batch, config)
+        images = _bordered(images, reach(images.shape[1]))
+    batch = resized(images, draws.boxes, draws.mirrored, config.image_size)
+    if any(config.color_jitter):
+        return normalised(jittered(batch, draws.factors, draws.orders), config)
+    return normalised(batch.permute(0, 3, 1, 2), config)
 
 
-def plain(images: np.ndarray, config: DataConfig) -> Tensor:
+def plain(images: Tensor, config: DataConfig) -> Tensor:
     """A test batch: centre crop, resize, normalise; shapes as in ``augmented``."""
-    stored = _channels_first(images)
-    side = _crop_side(stored.shape[-1], config)
-    return normalised(_resize(transforms.center_crop(stored, [side]), config.image_size), config)
+    side = _crop_side(images.shape[1], config)
+    middle = _middle(images.shape[1], side)
+    return _view(images, (middle, middle), side, False, config)
 
 
-def ten_crops(images: np.ndarray, config: DataConfig) -> Iterator[Tensor]:
+def ten_crops(images: Tensor, config: DataConfig) -> Iterator[Tensor]:
     """Test batches of the four corners and the centre, mirrored too where training images are."""
-    stored = _channels_first(images)
-    side = _crop_side(stored.shape[-1], config)
-    crop = transforms.ten_crop if config.flip else transforms.five_crop
-    for view in crop(stored, [side, side]):
-        yield normalised(_resize(view, config.image_size), config)
+    stored = images.shape[1]
+    side = _crop_side(stored, config)
+    last, middle = stored - side, _middle(stored, side)
+    corners = [(0, 0), (0, last), (last, 0), (last, last), (middle, middle)]
+    for corner in corners:
+        yield _view(images, corner, side, False, config)
+    if config.flip:
+        # The corners of the mirrored image: its left is the image's right.
+        for top, left in corners:
+            yield _view(images, (top, last - left), side, True, config)
 
 
 def in_words(config: DataConfig, stored_size: int) -> str:
@@ -88,54 +111,40 @@ def in_words(config: DataConfig, stored_size: int) -> str:
 
 
 def normalised(batch: Tensor, config: DataConfig) -> Tensor:
-    """Uint8 ``(N, 3, S, S)`` to float with the configured mean and deviation, channels last."""
-    mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in config.statistics)
-    scaled = (batch.float() / 255 - mean) / deviation
-    return scaled.contiguous(memory_format=torch.channels_last)
+    """Levels 0-255 ``(N, 3, S, S)`` to float32 with the configured mean and deviation.
 
-
-def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    ``batch`` may be uint8 or float, in either layout; the result is in channels-last layout.
+    """
+    count, _, height, width = batch.shape
+    scaled = torch.empty(count, height, width, 3, device=batch.device)
+    scaled.copy_(batch.permute(0, 2, 3, 1))
+    # By lines, not by pixels: of loops over three numbers most of the time is overhead.
+    lines = scaled.view(count * height, width * 3)
+    mean, deviation = (torch.tensor(v, device=batch.device) for v in config.statistics)
+    lines.sub_((mean * 255).repeat(width)).mul_((1 / (deviation * 255)).repeat(width))
+    return scaled.permute(0, 3, 1, 2)
 
 
 def _crop_side(stored_size: int, config: DataConfig) -> int:
     return round(stored_size * config.test_crop)
 
 
-def _resize(batch: Tensor, size: int) -> Tensor:
-    if batch.shape[-1] == size:
-        return batch
-    resized: Tensor = transforms.resize(batch, [size, size], antialias=True)
-    return resized
+def _middle(stored_size: int, side: int) -> int:
+    return round((stored_size - side) / 2)
 
 
-def _resized_crop(image: Tensor, size: int, random: np.random.Generator) -> Tensor:
-    """Inception's crop with torchvision's parameters: ten tries, then the whole image."""
-    side = image.shape[-1]
-    for _ in range(10):
-        area = side * side * random.uniform(0.08, 1.0)
-        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < width <= side and 0 < height <= side:
-            top = int(random.integers(side - height + 1))
-            left = int(random.integers(side - width + 1))
-            break
-    else:
-        top, left, height, width = 0, 0, side, side
-    crop: Tensor = transforms.resized_crop(
-        image, top, left, height, width, [size, size], antialias=True
-    )
-    return crop
+def _view(
+    images: Tensor, corner: tuple[int, int], side: int, mirrored: bool, config: DataConfig
+) -> Tensor:
+    """The square of ``side`` pixels at ``corner`` (top, left) of each image, for the network."""
+    boxes = np.tile([*corner, side, side], (len(images), 1))
+    batch = resized(images, boxes, np.full(len(images), mirrored), config.image_size)
+    return normalised(batch.permute(0, 3, 1, 2), config)
 
 
-def _shifted(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Each image moved by up to 1/16 of its side; what comes in repeats the border."""
-    side = images.shape[1]
-    reach = side // 16
-    top, left = random.integers(-reach, reach + 1, size=(2, len(images), 1))
-    line = np.arange(side)
-    rows, columns = (line + top).clip(0, side - 1), (line + left).clip(0, side - 1)
-    shifted: np.ndarray = images[
-        np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
-    return shifted
+def _bordered(images: Tensor, width: int) -> Tensor:
+    """``(N, S, S, 3)`` with the outermost pixels repeated ``width`` times on each side."""
+    for dim in (1, 2):
+        first, last = images.narrow(dim, 0, 1), images.narrow(dim, -1, 1)
+        images = torch.cat([*[first] * width, images, *[last] * width], dim)
+    return images

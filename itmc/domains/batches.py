@@ -1,7 +1,8 @@
 """Batches for training: labelled source images, target images without labels.
 
 A batch depends only on seed and step, so all methods of a seed see the same batches with the same
-augmentation, and a run can be resumed at any step.
+augmentation, and a run can be resumed at any step. There are no worker processes: images come from
+the store by row, and are augmented as a batch on the device.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ import torch
 from torch import Tensor
 
 from itmc.domains.augment import DataConfig, augmented
+from itmc.domains.images import Images
 from itmc.domains.store import Domain
 from itmc.seeding import generator
+
+_CHUNK = 1024
+_SHARE_OF_DEVICE = 0.4
+"""Most that a domain may take of a GPU's free memory; the rest is for networks and activations."""
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Images ``(N, S, S, 3)`` uint8 with labels ``(N,)``: of the source, or for evaluation only."""
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     indices: np.ndarray
     """Which rows of the arrays belong to this set."""
@@ -36,10 +42,12 @@ class Labelled:
 class Unlabelled:
     """Target images as training sees them: there is no label to peek at."""
 
-    images: np.ndarray
+    images: Images
+    indices: np.ndarray
+    """Which rows are trained on: not those of an official test part."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.indices)
 
 
 @dataclass(frozen=True)
@@ -51,19 +59,25 @@ class Batch:
     target: Tensor
 
 
+def trained_rows(domain: Domain) -> np.ndarray:
+    """Rows of ``domain`` to train on."""
+    return np.arange(len(domain.images)) if domain.trained is None else domain.trained
+
+
 def split_source(domain: Domain, holdout: float, seed: int) -> tuple[Labelled, Labelled]:
     """Training and validation part of the source: ``holdout`` of each class is kept out.
 
-    Every class keeps at least one image to train on.
+    Every class keeps at least one image to train on. An official test part is in neither.
     """
     random = generator("holdout", domain.name, seed)
+    rows = trained_rows(domain)
     kept_out = []
-    for label in np.unique(domain.labels):
-        members = random.permutation(np.flatnonzero(domain.labels == label))
+    for label in np.unique(domain.labels[rows]):
+        members = random.permutation(rows[domain.labels[rows] == label])
         count = min(round(holdout * len(members)), len(members) - 1)
         kept_out.append(members[:count])
     validation = np.sort(np.concatenate(kept_out))
-    training = np.setdiff1d(np.arange(len(domain.labels)), validation)
+    training = np.setdiff1d(rows, validation)
     return (
         Labelled(domain.images, domain.labels, training),
         Labelled(domain.images, domain.labels, validation),
@@ -84,29 +98,72 @@ class Batches:
     ) -> None:
         self.source, self.target = source, target
         self._data, self._size, self._seed, self._device = data, batch_size, seed, device
+        self._source_images = on_device(source.images, device)
+        self._target_images = on_device(target.images, device)
 
     def at(self, step: int) -> Batch:
         """The batch of ``step`` (counted from 0 over all epochs)."""
-        rows = self.source.indices[_rows(len(self.source), self._size, step, "source", self._seed)]
-        source = augmented(self.source.images[rows], self._data, self._random("source", step))
+        rows = self._rows(self.source.indices, step, "source")
+        source = augmented(self._source_images(rows), self._data, self._random("source", step))
         labels = torch.from_numpy(self.source.labels[rows])
-        rows = _rows(len(self.target), self._size, step, "target", self._seed)
-        target = augmented(self.target.images[rows], self._data, self._random("target", step))
-        return Batch(
-            source.to(self._device, non_blocking=True),
-            labels.to(self._device, non_blocking=True),
-            target.to(self._device, non_blocking=True),
-        )
+        rows = self._rows(self.target.indices, step, "target")
+        target = augmented(self._target_images(rows), self._data, self._random("target", step))
+        return Batch(source, labels.to(self._device, non_blocking=True), target)
 
     def first(self, count: int) -> Iterator[Batch]:
         """The first ``count`` batches: to estimate importance or BatchNorm statistics with."""
         return (self.at(step) for step in range(count))
 
+    def _rows(self, indices: np.ndarray, step: int, side: str) -> np.ndarray:
+        """Rows of the images of ``step``."""
+        rows: np.ndarray = indices[_positions(len(indices), self._size, step, side, self._seed)]
+        return rows
+
     def _random(self, side: str, step: int) -> np.random.Generator:
         return generator("augment", side, self._seed, step)
 
 
-def _rows(length: int, size: int, step: int, side: str, seed: int) -> np.ndarray:
+class Fetched:
+    """Stored images brought to a device by row: ``(N, S, S, 3)`` uint8."""
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images, self._device = images, device
+
+    def __call__(self, rows: np.ndarray) -> Tensor:
+        """The images of ``rows``."""
+        images = torch.from_numpy(np.ascontiguousarray(self._images[rows]))
+        if self._device.type == "cuda":
+            images = images.pin_memory()
+        return images.to(self._device, non_blocking=True)
+
+
+class Resident:
+    """Images that lie in the memory of the device: nothing is copied to it in a step."""
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images = torch.empty(images.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(images), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(images)))
+            self._images[start : start + len(rows)] = torch.from_numpy(images[rows])
+
+    def __call__(self, rows: np.ndarray) -> Tensor:
+        """The images of ``rows``."""
+        return self._images[torch.from_numpy(rows).to(self._images.device, non_blocking=True)]
+
+
+def on_device(images: Images, device: torch.device) -> Fetched | Resident:
+    """The images for training on ``device``: in its memory where it is a GPU and they fit."""
+    if device.type == "cuda" and fits(images, torch.cuda.mem_get_info(device)[0]):
+        return Resident(images, device)
+    return Fetched(images, device)
+
+
+def fits(images: Images, free: int) -> bool:
+    """Whether a domain may take what it needs of ``free`` bytes."""
+    return int(np.prod(images.shape)) <= _SHARE_OF_DEVICE * free
+
+
+def _positions(length: int, size: int, step: int, side: str, seed: int) -> np.ndarray:
     """Positions ``step * size`` onwards in an endless row of permutations of ``length`` images."""
     positions = np.arange(step * size, (step + 1) * size)
     rounds = positions // length

@@ -1,8 +1,10 @@
-"""Domains decoded once: square uint8 images in a memory-mapped file, with a manifest.
+"""The store of prepared domains: square uint8 images decoded once, with a manifest.
 
-``<store>/<dataset>/<domain>-<key>/`` holds ``images.npy``, ``labels.npy`` and ``manifest.json``,
-which is written last. The key covers what the images are made from, so a changed folder is
-prepared anew and a finished one is never decoded twice.
+``<store>/<dataset>/<domain>/`` holds ``manifest.json``, ``labels.npy`` (class of each image),
+``tested.npy`` (whether it is in an official test part), ``pixels.npy`` (sha256 of each decoded
+image), ``files.txt`` (sha256 and name of the file each comes from), and the images:
+``images-*.npy``, or ``encoded-*.bin`` with ``where.npy``. A folder gets its name when all of that
+is in it.
 """
 
 from __future__ import annotations
@@ -10,35 +12,76 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
-from filelock import FileLock
-from PIL import Image
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from itmc.config import digest
-from itmc.domains import digits
-from itmc.domains.catalog import DatasetSpec
+from itmc.config import Frozen, digest
+from itmc.domains.images import Encoded, Images, Mapped, load_array
 from itmc.errors import UsageError
 
-FORMAT = 1
-FILTER = Image.Resampling.BILINEAR
-_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
+FORMAT = 2
+MANIFEST, LABELS, TESTED, PIXELS = "manifest.json", "labels.npy", "tested.npy", "pixels.npy"
+FILES, WHERE = "files.txt", "where.npy"
+Kind = Literal["arrays", "jpeg"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Decoded to arrays, or kept as the files that they came in and decoded whenever they are read."""
+
+
+class StoreError(UsageError):
+    """The store is full, or cannot be written."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A prepared domain: images ``(N, S, S, 3)`` uint8 (memory-mapped), labels ``(N,)`` int64."""
+    """A prepared domain."""
 
     name: str
-    images: np.ndarray
-    labels: np.ndarray
+    images: Images
+    """``(N, S, S, 3)`` uint8 RGB."""
+    labels: NDArray[np.int64]
+    """``(N,)``: index of the class; all -1 where nobody knows them."""
     digest: str
+    """Of all images and labels: equal digests are equal data, wherever it was prepared."""
+    trained: NDArray[np.int64] | None = None
+    """Rows to train on, where there is an official test part; ``None``: all."""
+    tested: NDArray[np.int64] | None = None
+    """Rows to judge on, where there is an official test part; ``None``: all."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes are known."""
+        return bool((self.labels >= 0).all())
+
+
+class Manifest(Frozen):
+    """What a prepared domain is."""
+
+    format: int
+    dataset: str
+    domain: str
+    kind: Kind
+    count: int
+    classes: tuple[str, ...]
+    size: int
+    """Side of an image in pixels."""
+    filter: str
+    """How it was brought to that size."""
+    rows_per_file: int
+    digest: str
+    origin: str
+    """Identity of what it was prepared from."""
+    gaps: tuple[str, ...]
+    """How it differs from the official data."""
+    versions: dict[str, str]
+    """Of the libraries that decoded it."""
+    bytes: int
+    """On disk."""
 
 
 def default_store() -> Path:
@@ -47,178 +90,112 @@ def default_store() -> Path:
     return Path(os.environ.get("ITMC_STORE") or cache / "itmc-bench")
 
 
-def prepare(
-    spec: DatasetSpec,
-    domain: str,
-    data_root: Path | None,
-    store: Path,
-    say: Callable[[str], None],
-) -> Domain:
-    """Open ``domain`` from the store, decoding it first where it is not there yet.
-
-    ``data_root`` is the folder with the user's copy (embedded datasets need none); ``say`` gets
-    one line about what takes time. Raises UsageError for missing, empty or broken data.
-    """
-    files: list[tuple[Path, int]] = []
-    if spec.kind == "embedded":
-        key = f"v{digits.VERSION}"
-    else:
-        folder = _domain_folder(spec, domain, data_root)
-        files = _list_images(spec, domain, folder)
-        key = _key(spec, folder, files)
-        if len(files) != spec.counts[domain]:
-            say(
-                f"warning: {spec.name}/{domain} has {len(files)} images, "
-                f"{spec.counts[domain]} are official"
-            )
-    place = store / spec.name / f"{domain}-{key}"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_name(f".{place.name}.lock")):
-            if not (place / "manifest.json").exists():
-                say(f"preparing {spec.name}/{domain} ...")
-                _write(spec, domain, files, place)
-                _compare_with_published(spec, domain, place, say)
-    except OSError as error:
-        raise UsageError(
-            f"the image store {str(store)!r} cannot be written ({error.strerror or error}); "
-            "set ITMC_STORE to a folder that can"
-        ) from error
-    return _open(domain, place)
-
-
-def _compare_with_published(
-    spec: DatasetSpec, domain: str, place: Path, say: Callable[[str], None]
-) -> None:
-    """Embedded images are pinned to the byte; say so where these libraries draw others."""
-    if spec.kind == "embedded" and _open(domain, place).digest != digits.DIGESTS[domain]:
-        say(
-            f"warning: {spec.name}/{domain} differs from the published images; install the "
-            "versions of constraints.txt to compare with published results"
-        )
-
-
-def _open(domain: str, place: Path) -> Domain:
-    try:
-        manifest = json.loads((place / "manifest.json").read_text())
-        images = np.load(place / "images.npy", mmap_mode="r")
-        labels = np.load(place / "labels.npy")
-        if manifest["format"] != FORMAT or len(images) != len(labels):
-            raise ValueError("the manifest does not describe these arrays")
-        return Domain(domain, images, labels, manifest["digest"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"the prepared domain {str(place)!r} is damaged ({error}); delete that folder"
-        ) from error
-
-
-def _write(spec: DatasetSpec, domain: str, files: list[tuple[Path, int]], place: Path) -> None:
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".preparing-"))
-    try:
-        if spec.kind == "embedded":
-            images, labels = digits.render(domain)
-            np.save(temporary / "images.npy", images)
-        else:
-            labels = np.array([label for _, label in files], dtype=np.int64)
-            images = _decode_all([path for path, _ in files], spec.stored_size, temporary)
-        np.save(temporary / "labels.npy", labels)
-        manifest = {
-            "format": FORMAT,
-            "dataset": spec.name,
-            "domain": domain,
-            "count": len(labels),
-            "classes": list(spec.classes),
-            "size": spec.stored_size,
-            "filter": FILTER.name.lower(),
-            "digest": _digest(images, labels),
-        }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        shutil.rmtree(place, ignore_errors=True)  # what a killed preparation left, if anything
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _decode_all(paths: list[Path], size: int, folder: Path) -> np.ndarray:
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3)
-    )
-
-    def fill(index: int) -> None:
-        images[index] = decode(paths[index], size)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
-        for _ in pool.map(fill, range(len(paths))):
-            pass
-    images.flush()
-    return images
-
-
-def decode(path: Path, size: int) -> np.ndarray:
-    """One image as ``(size, size, 3)`` uint8 RGB; UsageError names the file if it is broken."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize((size, size), FILTER))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(
-            f"image {str(path)!r} cannot be decoded ({error}); replace or remove it"
-        ) from error
-
-
-def _domain_folder(spec: DatasetSpec, domain: str, data_root: Path | None) -> Path:
-    if data_root is None:
-        raise UsageError(f"{spec.name} needs --data-root, the folder with {_layout(spec)}")
-    if not data_root.is_dir():
-        raise UsageError(f"data root {str(data_root)!r} does not exist or is no folder")
-    for folder in (data_root / domain / "images", data_root / domain):
-        if folder.is_dir():
-            return folder
-    raise UsageError(
-        f"data root {str(data_root)!r} has no domain folder {domain!r}; expected {_layout(spec)}"
-    )
-
-
-def _layout(spec: DatasetSpec) -> str:
-    return (
-        f"{{{','.join(spec.domains)}}}/images/<class>/* or {{{','.join(spec.domains)}}}/<class>/*"
-    )
-
-
-def _list_images(spec: DatasetSpec, domain: str, folder: Path) -> list[tuple[Path, int]]:
-    files = [
-        (path, label)
-        for label, name in enumerate(spec.classes)
-        for path in sorted((folder / name).glob("*"))
-        if path.suffix.lower() in _ENDINGS
-    ]
-    if not files:
-        raise UsageError(
-            f"domain folder {str(folder)!r} has no images; expected {folder.name}/<class>/*.jpg "
-            f"for the {len(spec.classes)} classes of {spec.name}"
-        )
-    found = {label for _, label in files}
-    if missing := [name for label, name in enumerate(spec.classes) if label not in found]:
-        raise UsageError(
-            f"{spec.name}/{domain} in {str(folder)!r} lacks {len(missing)} of "
-            f"{len(spec.classes)} classes: {', '.join(missing)}"
-        )
-    return files
-
-
-def _key(spec: DatasetSpec, folder: Path, files: list[tuple[Path, int]]) -> str:
-    """Identity of a folder of images from names, sizes and times: cheap, and stale never."""
-    listing = []
-    for path, label in files:
-        status = path.stat()
-        name = path.relative_to(folder).as_posix()
-        listing.append([name, label, status.st_size, status.st_mtime_ns])
-    return digest([FORMAT, spec.stored_size, str(folder.resolve()), listing])[:16]
-
-
-def _digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """Sha256 of the decoded content, the same wherever and whenever it was prepared."""
-    total = hashlib.sha256()
-    for start in range(0, len(images), 256):
-        total.update(np.ascontiguousarray(images[start : start + 256]).tobytes())
+def content_digest(
+    pixels: NDArray[np.uint8], labels: NDArray[np.int64], tested: NDArray[np.bool_]
+) -> str:
+    """Sha256 of a domain's content: sha256 of each image ``(N, 32)``, classes, and test part."""
+    total = hashlib.sha256(pixels.tobytes())
     total.update(labels.astype("<i8").tobytes())
+    if tested.any():
+        total.update(np.packbits(tested).tobytes())
     return total.hexdigest()
+
+
+def is_prepared(place: Path) -> bool:
+    """Whether a domain is there, of whatever version and state."""
+    return (place / MANIFEST).exists()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest`` with its own checksum."""
+    content: dict[str, Any] = manifest.model_dump(mode="json")
+    content["checksum"] = digest(content)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def read_manifest(place: Path) -> Manifest:
+    """The manifest of a prepared domain; UsageError if it is of another version or was altered."""
+    try:
+        content: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            raise UsageError(
+                f"the prepared domain {str(place)!r} is of another version of this program (format "
+                f"{content.get('format')}, not {FORMAT}); {_repair(place)}"
+            )
+        if content.pop("checksum", None) != digest(content):
+            raise ValueError(f"{MANIFEST} was altered")
+        return Manifest.model_validate(content)
+    except (OSError, ValueError, AttributeError, ValidationError) as error:
+        raise damaged(place, error) from error
+
+
+def open_domain(place: Path) -> Domain:
+    """Open a prepared domain; nothing is decoded. UsageError names what is wrong with it."""
+    manifest = read_manifest(place)
+    try:
+        labels = _column(place / LABELS, np.int64, (manifest.count,))
+        tested = _column(place / TESTED, np.bool_, (manifest.count,))
+        pixels = pixel_digests(place, manifest)
+        if content_digest(pixels, labels, tested) != manifest.digest:
+            raise ValueError("its labels or digests are not those of the manifest")
+        images = _images(place, manifest)
+    except (OSError, ValueError) as error:
+        raise damaged(place, error) from error
+    has_test_part = bool(tested.any())
+    return Domain(
+        manifest.domain,
+        images,
+        labels,
+        manifest.digest,
+        np.flatnonzero(~tested) if has_test_part else None,
+        np.flatnonzero(tested) if has_test_part else None,
+    )
+
+
+def pixel_digests(place: Path, manifest: Manifest) -> NDArray[np.uint8]:
+    """Sha256 of each decoded image, ``(N, 32)``; OSError or ValueError if they are damaged."""
+    digests: NDArray[np.uint8] = _column(place / PIXELS, np.uint8, (manifest.count, 32))
+    return digests
+
+
+def file_names(place: Path, manifest: Manifest) -> list[str]:
+    """The name of the file that each image comes from; OSError or ValueError if damaged."""
+    lines = (place / FILES).read_text(encoding="utf-8").split("\n")
+    names = [line.partition("  ")[2] for line in lines if line]
+    if len(names) != manifest.count:
+        raise ValueError(f"{FILES} names {len(names)} images, not {manifest.count}")
+    return names
+
+
+def shard_names(kind: Kind, count: int, rows_per_file: int) -> list[str]:
+    """The files of ``count`` images."""
+    pattern = "images-{:05d}.npy" if kind == "arrays" else "encoded-{:05d}.bin"
+    return [pattern.format(index) for index in range(-(-count // rows_per_file))]
+
+
+def damaged(place: Path, error: BaseException | str) -> UsageError:
+    """The error of a prepared domain that is not as it was written."""
+    reason = " ".join(str(error).split())
+    return UsageError(f"the prepared domain {str(place)!r} is damaged ({reason}); {_repair(place)}")
+
+
+def _repair(place: Path) -> str:
+    return f"delete that folder and prepare {place.parent.name} again (python -m suites.data)"
+
+
+def _column(path: Path, kind: Any, shape: Sequence[int]) -> Any:
+    column = load_array(path)
+    if column.dtype != kind or column.shape != tuple(shape):
+        raise ValueError(f"{path.name} holds {column.dtype} {column.shape}")
+    return column
+
+
+def _images(place: Path, manifest: Manifest) -> Images:
+    names = shard_names(manifest.kind, manifest.count, manifest.rows_per_file)
+    files = [place / name for name in names]
+    if manifest.kind == "arrays":
+        return Mapped(files, manifest.rows_per_file, manifest.count, manifest.size)
+    where = _column(place / WHERE, np.int64, (manifest.count, 3))
+    names = file_names(place, manifest)
+    return Encoded(files, where, manifest.size, lambda row: names[row])
