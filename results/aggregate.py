@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from results.cells import Block, Cell, Costs, Row, ranked, seeds_in_words, shared_n
 from results.comparison import (
     UNADAPTED,
     Comparison,
@@ -19,7 +20,7 @@ from results.comparison import (
 from results.records import METRICS, SELECTIONS, Records, accuracy_column, plural
 
 AVERAGE = "average"
-# Accuracies that print alike share a rank: what cannot be read off the table is not marked.
+# Of accuracies in print.
 DECIMALS = 1
 
 
@@ -37,67 +38,6 @@ BY_SELECTION = tuple(
     Column("oracle (sees target labels)" if key == "oracle" else words, AVERAGE, key)
     for key, words in SELECTIONS.items()
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean and standard deviation (ddof 1) over n seeds, in percent.
-
-    NaN stands for what does not exist: the sd of one seed, the mean of none. `rank` is 1 for the
-    best and 2 for the second best compressed method of a column, 0 otherwise.
-    """
-
-    mean: float
-    sd: float
-    n: int
-    rank: int = 0
-
-    @classmethod
-    def over(cls, seeds: pd.Series[float]) -> Cell:
-        """The cell of one value a seed; missing values do not count."""
-        values = seeds.dropna()
-        return cls(float(values.mean()), float(values.std(ddof=1)), len(values))
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What one method cost at one compression: means over its runs, NaN where none tells.
-
-    Attributes:
-        removed: share of MACs removed (reached), in percent.
-        macs: of the student.
-        gain: average accuracy minus that of `source_only` over the same tasks and seeds (NaN for
-            `source_only` itself, or where that has not all of them).
-        images: training images drawn for gradient steps, both domains, all stages.
-        forward_macs: of all networks in training, all stages.
-        backward_macs: twice the forward MACs of the images that have a backward pass.
-    """
-
-    removed: float = math.nan
-    macs: float = math.nan
-    gain: float = math.nan
-    images: float = math.nan
-    forward_macs: float = math.nan
-    backward_macs: float = math.nan
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method at one compression: a cell a column of the table, and what it cost."""
-
-    method: str
-    label: str
-    group: str
-    cells: tuple[Cell, ...]
-    costs: Costs = Costs()
-
-
-@dataclass(frozen=True)
-class Block:
-    """The rows of one asked compression; 0 holds the uncompressed references."""
-
-    compression: float
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -132,13 +72,6 @@ class Table:
             f"{self.setting.suite}: {METRICS[self.metric]} (%), {self.setting.describe()}, "
             f"{self.what}; {seeds_in_words(self.n)}"
         )
-
-
-def seeds_in_words(n: int | None) -> str:
-    """How many seeds stand behind the cells of a table."""
-    if n is None:
-        return "mean ± sd over n seeds, n in brackets"
-    return "n = 1 seed (no sd)" if n == 1 else f"mean ± sd over n = {n} seeds"
 
 
 def task_table(
@@ -189,6 +122,17 @@ def selection_tables(records: Records, metric: str = "overall") -> tuple[Table, 
 
 
 def gap_notes(comparison: Comparison, records: Records) -> tuple[str, ...]:
+    """What was read and has no place in a table of accuracies, in sentences."""
+    notes = []
+    if count := len(records.unlabelled):
+        notes.append(
+            f"{plural(count, 'run')} on targets without labels left out: they have no accuracy, "
+            "only the scores of their own table."
+        )
+    return (*notes, *read_notes(comparison, records))
+
+
+def read_notes(comparison: Comparison, records: Records) -> tuple[str, ...]:
     """What was read and does not count, in sentences."""
     notes = []
     if comparison.superseded:
@@ -199,6 +143,12 @@ def gap_notes(comparison: Comparison, records: Records) -> tuple[str, ...]:
     if records.gaps():
         notes.append(f"Among all runs read: {records.gaps()}.")
     return tuple(notes)
+
+
+def missing_note(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """How many cells are empty, in a sentence, if any is."""
+    missing = sum(cell.n == 0 for cell in cells)
+    return (f"{missing} of {len(cells)} cells are missing.",) if missing else ()
 
 
 def _table(
@@ -232,14 +182,11 @@ def _table(
             )
             label, group = comparison.describe(method)
             rows.append(Row(method, label, group, cells, costs(runs, method, compression)))
-        blocks.append(Block(compression, _ranked(tuple(rows)) if compression > 0 else tuple(rows)))
+        decimals = [DECIMALS] * len(columns)
+        shown = ranked(tuple(rows), decimals) if compression > 0 else tuple(rows)
+        blocks.append(Block(compression, shown))
     built = Table(comparison.setting, metric, columns, what, tuple(blocks), None, ())
-    counts = {cell.n for cell in built.cells() if cell.n}
-    return replace(
-        built,
-        n=counts.pop() if len(counts) == 1 else None,
-        notes=_notes(built, comparison, records),
-    )
+    return replace(built, n=shared_n(built.cells()), notes=_notes(built, comparison, records))
 
 
 def _costs(runs: pd.DataFrame, averages: pd.DataFrame, method: str, compression: float) -> Costs:
@@ -267,34 +214,9 @@ def _gain(average: pd.Series[float], unadapted: pd.Series[float]) -> float:
     return float((average - unadapted).dropna().mean())
 
 
-def _ranked(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows with the best and second best of each column marked."""
-    columns = []
-    for column in zip(*(row.cells for row in rows), strict=True):
-        shown = [round(cell.mean, DECIMALS) for cell in column]
-        steps = sorted({value for value in shown if not math.isnan(value)}, reverse=True)
-        # Best of one is no distinction.
-        contested = sum(cell.n > 0 for cell in column) > 1
-        ranks = {value: rank for rank, value in enumerate(steps[:2], start=1)} if contested else {}
-        columns.append(
-            [
-                replace(cell, rank=ranks.get(value, 0))
-                for cell, value in zip(column, shown, strict=True)
-            ]
-        )
-    return tuple(
-        replace(row, cells=cells)
-        for row, cells in zip(rows, zip(*columns, strict=True), strict=True)
-    )
-
-
 def _notes(built: Table, comparison: Comparison, records: Records) -> tuple[str, ...]:
     """What a reader must know of what is not there, by the choice of the epoch."""
-    notes = []
-    cells = list(built.cells())
-    missing = sum(cell.n == 0 for cell in cells)
-    if missing:
-        notes.append(f"{missing} of {len(cells)} cells are missing.")
+    notes = list(missing_note(list(built.cells())))
     started = len(comparison.frame.drop_duplicates(["method", "compression", "seed"]))
     lacking, blank = [], []
     for selection in dict.fromkeys(column.selection for column in built.columns):

@@ -128,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, records: Records) -> None:
+    records.require_accuracies()
     reference = arguments.reference
     found = comparisons(records.frame)
     there = sorted({name for comparison in found for name in comparison.compressed()})

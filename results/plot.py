@@ -271,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, records: Records) -> None:
+    records.require_accuracies()
     for path in write(records, arguments.out, arguments.select, arguments.metric):
         print(path)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 SELECTIONS = {
     "last": "last epoch",
     "source_validation": "source validation",
@@ -22,6 +22,8 @@ SELECTIONS = {
     # Last, and apart: it alone looks at target labels.
     "oracle": "oracle (best epoch by target labels)",
 }
+# Validators by their keys in `SELECTIONS`; the higher a score, the better.
+SCORES = tuple(key for key in SELECTIONS if key not in ("last", "oracle"))
 METRICS = {"overall": "target accuracy", "mean_class": "target accuracy, mean over classes"}
 
 # Column of the frame -> where the record has it. A record without one of these is damaged.
@@ -75,27 +77,38 @@ class Records:
     """The usable records, one row a run, and the runs that have none.
 
     Attributes:
-        frame: one row a finished run, in an order that depends on the content only. Accuracies are
-            in the columns `<selection>.<metric>` (see `accuracy_column`), in percent, NaN where the
-            record has none.
+        frame: one row a finished run whose target has labels, in an order that depends on the
+            content only. Accuracies are in the columns `<selection>.<metric>` (see
+            `accuracy_column`), in percent, the label-free scores of the last epoch in `score.<key>`
+            (see `score_column`); NaN where the record has none.
+        unlabelled: the same of the runs whose target has no labels, and so no accuracies.
         failed: run directories with a `failure.json` and no record.
         unfinished: run directories with a `config.yaml` and neither of the two.
-        left_out: one line for each record that is damaged or of a newer schema.
+        left_out: one line for each record that is damaged or of another schema.
     """
 
     frame: pd.DataFrame
+    unlabelled: pd.DataFrame
     failed: tuple[Path, ...]
     unfinished: tuple[Path, ...]
     left_out: tuple[str, ...]
 
     def gaps(self) -> str:
-        """What is not in the frame, in words; empty where every run has a usable record."""
+        """What is in neither frame, in words; empty where every run has a usable record."""
         counts = (
             (len(self.failed), "failed"),
             (len(self.unfinished), "unfinished"),
-            (len(self.left_out), "left out (record damaged or of a newer schema)"),
+            (len(self.left_out), "left out (record damaged or of another schema)"),
         )
         return ", ".join(f"{plural(count, 'run')} {what}" for count, what in counts if count)
+
+    def require_accuracies(self) -> None:
+        """Raise ResultsError where no run has a target with labels."""
+        if self.frame.empty:
+            raise ResultsError(
+                f"no accuracies: the targets of {plural(len(self.unlabelled), 'run')} have no "
+                "labels; 'python -m results.table RUNS' shows their label-free scores"
+            )
 
 
 def plural(count: int, noun: str) -> str:
@@ -111,6 +124,11 @@ def default_selection(protocol: str) -> str:
 def accuracy_column(selection: str, metric: str) -> str:
     """The frame's column for a key of `SELECTIONS` and a key of `METRICS`."""
     return f"{selection}.{metric}"
+
+
+def score_column(validator: str) -> str:
+    """The frame's column for a key of `SCORES`."""
+    return f"score.{validator}"
 
 
 def read(paths: Sequence[Path]) -> Records:
@@ -134,21 +152,26 @@ def read(paths: Sequence[Path]) -> Records:
         else:
             unfinished.append(run)
     if not rows:
-        empty = Records(pd.DataFrame(), tuple(failed), tuple(unfinished), tuple(left_out))
+        nothing = pd.DataFrame()
+        empty = Records(nothing, nothing, tuple(failed), tuple(unfinished), tuple(left_out))
         given = ", ".join(str(path) for path in paths)
         found = f" ({empty.gaps()})" if empty.gaps() else ""
-        raise ResultsError(f"no usable record under {given}{found}; expected */record.json")
+        why = f"; the first: {left_out[0]}" if left_out else "; expected */record.json"
+        raise ResultsError(f"no usable record under {given}{found}{why}")
     frame = pd.DataFrame(rows).sort_values(["run", "finished"])
     # The same run copied to two out directories is one run.
-    frame = frame.drop_duplicates("run", keep="last").reset_index(drop=True)
-    return Records(frame, tuple(failed), tuple(unfinished), tuple(left_out))
+    frame = frame.drop_duplicates("run", keep="last")
+    labelled, unlabelled = (
+        frame[frame["labelled"] == there].reset_index(drop=True) for there in (True, False)
+    )
+    return Records(labelled, unlabelled, tuple(failed), tuple(unfinished), tuple(left_out))
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """One record as a row of the frame.
 
     Raises:
-        DamagedRecordError: not readable as JSON, of a newer schema, or a field missing or wrong.
+        DamagedRecordError: not readable as JSON, of another schema, or a field missing or wrong.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -158,7 +181,12 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(schema, int):
         raise DamagedRecordError("no schema version; not a run record")
     if schema != SCHEMA:
-        raise DamagedRecordError(f"schema {schema}; this version reads schema {SCHEMA}")
+        remedy = (
+            "delete this run's directory and run its suite again"
+            if schema < SCHEMA
+            else "use the version that wrote it, or a newer one"
+        )
+        raise DamagedRecordError(f"schema {schema}; this version reads schema {SCHEMA}: {remedy}")
     row: dict[str, Any] = {column: _text(record, where) for column, where in _TEXTS.items()}
     row |= {column: _number(record, where) for column, where in _FIGURES.items()}
     row["seed"] = _integer(record, "seed")
@@ -174,6 +202,9 @@ def read_record(path: Path) -> dict[str, Any]:
     guided = _field(record, "teacher") is not None
     for part in ("backbone", "weights"):
         row[f"guide_{part}"] = _text(record, f"teacher.{part}") if guided else ""
+    row["labelled"] = _is_labelled(record)
+    for validator in SCORES:
+        row[score_column(validator)] = _number(record, f"scores.{validator}")
     for selection in SELECTIONS:
         for metric in METRICS:
             where = f"accuracy.{selection}.{metric}"
@@ -182,6 +213,12 @@ def read_record(path: Path) -> dict[str, Any]:
                 raise DamagedRecordError(f"{where} is {accuracy:g}, not a percentage")
             row[accuracy_column(selection, metric)] = accuracy
     return row
+
+
+def _is_labelled(record: dict[str, Any]) -> bool:
+    """Whether the target had labels; where it had none, the record says null of the last epoch."""
+    accuracy = _field(record, "accuracy")
+    return not (isinstance(accuracy, dict) and "last" in accuracy and accuracy["last"] is None)
 
 
 def _run_directories(paths: Sequence[Path]) -> Iterator[Path]:

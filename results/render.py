@@ -6,9 +6,11 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-from results.aggregate import AVERAGE, Cell, Costs, Row, Table
+from results.aggregate import AVERAGE, DECIMALS, Table
+from results.cells import Block, Cell, Costs, Row
 from results.comparison import UNADAPTED, Setting
 from results.sheet import MINUS, MISSING, NO_SD, Document, Entry, Line, Section, Sheet
 
@@ -72,14 +74,22 @@ def quantity(value: float) -> str:
     return f"{value:.{decimals}f}{unit}"
 
 
-# Head of a column of costs, its figure, and how that is written; shown where some row has one.
-_COSTS: tuple[tuple[str, Callable[[Costs], float], Callable[[float], str]], ...] = (
-    ("MACs removed %", lambda costs: costs.removed, lambda value: figure(value, ".1f")),
-    ("student MACs", lambda costs: costs.macs, quantity),
-    ("gain", lambda costs: costs.gain, lambda value: figure(value, "+.1f")),
-    ("images seen", lambda costs: costs.images, quantity),
-    ("forward MACs", lambda costs: costs.forward_macs, quantity),
-    ("backward MACs", lambda costs: costs.backward_macs, quantity),
+@dataclass(frozen=True)
+class CostColumn:
+    """A column of costs: its head, its figure, and how that is written."""
+
+    head: str
+    of: Callable[[Costs], float]
+    text: Callable[[float], str]
+
+
+_COSTS = (
+    CostColumn("MACs removed %", lambda costs: costs.removed, lambda value: figure(value, ".1f")),
+    CostColumn("student MACs", lambda costs: costs.macs, quantity),
+    CostColumn("gain", lambda costs: costs.gain, lambda value: figure(value, "+.1f")),
+    CostColumn("images seen", lambda costs: costs.images, quantity),
+    CostColumn("forward MACs", lambda costs: costs.forward_macs, quantity),
+    CostColumn("backward MACs", lambda costs: costs.backward_macs, quantity),
 )
 _MEANINGS = {
     "gain": f"{AVERAGE} minus that of {UNADAPTED}, same tasks and seeds",
@@ -90,39 +100,54 @@ _MEANINGS = {
 }
 
 
-def _sheet(table: Table) -> Sheet:
-    shown = [
-        (head, of, text)
-        for head, of, text in _COSTS
-        if any(not math.isnan(of(row.costs)) for row in table.rows())
-    ]
+def cost_columns(blocks: Sequence[Block]) -> tuple[CostColumn, ...]:
+    """The columns of costs of which some row has a figure."""
+    costs = [row.costs for block in blocks for row in block.rows]
+    return tuple(c for c in _COSTS if any(not math.isnan(c.of(of_row)) for of_row in costs))
+
+
+def sections(
+    blocks: Sequence[Block], n: int | None, decimals: Sequence[int], costs: Sequence[CostColumn]
+) -> tuple[Section, ...]:
+    """A section a block: the cells, with so many decimals a column, and then the costs.
+
+    `n`: the number of seeds that all cells share, None where they differ.
+    """
 
     def line(row: Row, begins: bool) -> Line:
-        cells = (Entry(_cell(cell, table.n), cell.rank) for cell in row.cells)
-        costs = (Entry(text(of(row.costs))) for _, of, text in shown)
-        return Line(row.label, (*cells, *costs), begins)
+        cells = (
+            Entry(_cell(cell, n, digits), cell.rank)
+            for cell, digits in zip(row.cells, decimals, strict=True)
+        )
+        return Line(row.label, (*cells, *(Entry(c.text(c.of(row.costs))) for c in costs)), begins)
 
-    sections = []
-    for block in table.blocks:
+    made = []
+    for block in blocks:
         begins = begins_group([row.group for row in block.rows])
-        lines = tuple(map(line, block.rows, begins))
-        sections.append(Section(block_title(block.compression), lines))
-    meanings = [f"{head}: {_MEANINGS[head]}." for head, *_ in shown if head in _MEANINGS]
+        made.append(Section(block_title(block.compression), tuple(map(line, block.rows, begins))))
+    return tuple(made)
+
+
+def _sheet(table: Table) -> Sheet:
+    costs = cost_columns(table.blocks)
+    heads = [cost.head for cost in costs]
+    meanings = [f"{head}: {_MEANINGS[head]}." for head in heads if head in _MEANINGS]
     return Sheet(
         caption=table.caption(),
-        heads=(*(column.head for column in table.columns), *(head for head, *_ in shown)),
-        sections=tuple(sections),
+        heads=(*(column.head for column in table.columns), *heads),
+        sections=sections(table.blocks, table.n, [DECIMALS] * len(table.columns), costs),
         notes=(*meanings, *table.notes),
     )
 
 
-def _cell(cell: Cell, n: int | None) -> str:
+def _cell(cell: Cell, n: int | None, decimals: int) -> str:
     """`81.2 ± 0.9`, without sd for one seed; n in brackets where the cells do not share it."""
     if cell.n == 0:
         return MISSING
+    form = f"z.{decimals}f"  # "z": what rounds to zero is no negative zero
     # Where every cell is one seed the caption says so, and a dash in each would only be noise.
-    sd = "" if n == 1 else f" ± {figure(cell.sd, '.1f', NO_SD)}"
-    return f"{cell.mean:.1f}{sd}" + (f" ({cell.n})" if n is None else "")
+    sd = "" if n == 1 else f" ± {figure(cell.sd, form, NO_SD)}"
+    return f"{figure(cell.mean, form)}{sd}" + (f" ({cell.n})" if n is None else "")
 
 
 def _tidy_csv(tables: Sequence[Table]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from results import paired, plot
+from results import paired, plot, scores
 from results.aggregate import selection_tables, tables
 from results.command import write_whole
 from results.differences import REFERENCE, differences
-from results.records import read
+from results.records import Records, read
 from results.render import document
+from results.sheet import Document
 
+NO_ACCURACIES = "No target here has labels: there are no tables or plots of accuracies.\n"
 _SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
 
@@ -20,10 +22,12 @@ class Summary:
     """What was written, and the tables for the terminal.
 
     Attributes:
-        tables: `.md`, `.csv` and `.tex` of `table`, of `selections`, and of `differences` where
-            there is something to compare.
-        plots: PNG and PDF of each figure.
-        text: the main table as the terminal shows it, and the differences where they were asked.
+        tables: `.md`, `.csv` and `.tex` of `table`, of `selections`, of `differences` where there
+            is something to compare, and of `scores` where a target has no labels; where none has
+            any, of `scores` only.
+        plots: PNG and PDF of each figure; none where no target has labels.
+        text: the main table as the terminal shows it, the differences where they were asked, and
+            the scores; a line says why there are no accuracies.
         left_out: one line for each record that could not be used.
     """
 
@@ -53,12 +57,7 @@ def write(
     """
     out = runs / "summary"
     records = read([runs])
-    documents = {
-        "table": document(tables(records)),
-        "selections": document(selection_tables(records)),
-    }
-    if found := differences(records, reference):
-        documents["differences"] = paired.document(found)
+    documents = _documents(records, reference)
     written = []
     for stem, made in documents.items():
         for suffix, form in _SUFFIXES.items():
@@ -66,6 +65,21 @@ def write(
             write_whole(path, made.text(form).encode())
             written.append(path)
     plots = plot.write(records, out)
-    shown = ["table", "differences"] if show_differences and found else ["table"]
-    text = "\n".join(documents[stem].text("terminal", width) for stem in shown)
-    return Summary(tuple(written), plots, text, records.left_out)
+    hidden = {"selections"} if show_differences else {"selections", "differences"}
+    texts = [made.text("terminal", width) for stem, made in documents.items() if stem not in hidden]
+    if records.frame.empty:
+        texts.insert(0, NO_ACCURACIES)
+    return Summary(tuple(written), plots, "\n".join(texts), records.left_out)
+
+
+def _documents(records: Records, reference: str) -> dict[str, Document]:
+    """The tables that these records have, by the name of their files."""
+    made: dict[str, Document] = {}
+    if not records.frame.empty:
+        made["table"] = document(tables(records))
+        made["selections"] = document(selection_tables(records))
+    if found := differences(records, reference):
+        made["differences"] = paired.document(found)
+    if not records.unlabelled.empty:
+        made["scores"] = scores.document(scores.score_tables(records))
+    return made

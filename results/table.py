@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from results import scores
 from results.aggregate import selection_tables, tables
 from results.command import add_output, deliver, parser, run
-from results.records import Records, ResultsError
+from results.records import Records, ResultsError, plural
 from results.render import document
 
 
@@ -21,25 +22,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     built.add_argument(
         "--by",
-        choices=["task", "selection"],
-        default="task",
-        help="columns: the tasks and their average, or the average for each way of choosing the "
-        "epoch (default: %(default)s)",
+        choices=["task", "selection", "score"],
+        help="columns: the tasks and their average, the average for each way of choosing the "
+        "epoch, or, of targets without labels, the label-free scores (default: task, or score "
+        "where no target has labels)",
     )
     add_output(built)
     return run(built, _command, argv)
 
 
 def _command(arguments: argparse.Namespace, records: Records) -> None:
-    if arguments.by == "task":
-        shown = tables(records, arguments.select, arguments.metric)
-    elif arguments.select is None:
-        shown = selection_tables(records, arguments.metric)
-    else:
+    by = arguments.by or ("score" if records.frame.empty else "task")
+    if by != "task" and arguments.select is not None:
+        shows = "all of them" if by == "selection" else "the last epoch"
         raise ResultsError(
-            f"--select {arguments.select} does not go with --by selection, which shows all of them"
+            f"--select {arguments.select} does not go with --by {by}, which shows {shows}"
         )
+    if by == "score":
+        _show_scores(arguments, records)
+        return
+    records.require_accuracies()
+    if count := len(records.unlabelled):
+        runs = plural(count, "run")
+        print(f"{runs} on targets without labels: see --by score", file=sys.stderr)
+    if by == "task":
+        shown = tables(records, arguments.select, arguments.metric)
+    else:
+        shown = selection_tables(records, arguments.metric)
     deliver(document(shown), arguments)
+
+
+def _show_scores(arguments: argparse.Namespace, records: Records) -> None:
+    if arguments.metric != "overall":
+        raise ResultsError("--mean-class does not go with --by score, which shows no accuracies")
+    if records.unlabelled.empty:
+        raise ResultsError("--by score: all targets have labels; leave --by out for accuracies")
+    if arguments.by is None:
+        print("no target here has labels: label-free scores, no accuracies", file=sys.stderr)
+    deliver(scores.document(scores.score_tables(records)), arguments)
 
 
 if __name__ == "__main__":

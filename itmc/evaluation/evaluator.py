@@ -12,7 +12,9 @@ from torch import Tensor
 
 from itmc.domains.augment import DataConfig, plain, ten_crops
 from itmc.domains.batches import Labelled
+from itmc.domains.images import Images
 from itmc.domains.store import Domain
+from itmc.errors import UsageError
 from itmc.evaluation import validators
 from itmc.networks.build import Network
 
@@ -35,30 +37,42 @@ class Evaluator:
         device: torch.device,
         crops: int = 1,
     ) -> None:
-        """``crops``: 1 for the centre, 10 for the corners and it, mirrored too."""
+        """``crops``: 1 for the centre, 10 for the corners and it, mirrored too; ten where ``data``
+        asks for them as well. Of ``target`` the rows ``tested`` are judged, all where it has none.
+
+        Raises UsageError where only some of these rows have a label.
+        """
         self._data, self._device = data, device
-        self._crops = crops
+        self._crops = max(crops, data.test_crops)
         self._source = (source.images, source.indices[:: max(1, len(source) // _DEV_SOURCE)])
         self._validation = (validation.images, validation.indices)
         self._validation_labels = validation.labels[validation.indices]
-        self._target = (target.images, np.arange(len(target.images)))
-        self._target_labels = target.labels
+        tested = np.arange(len(target.images)) if target.tested is None else target.tested
+        self._target = (target.images, tested)
+        self._target_labels = _labels_of(target, tested)
 
     def __call__(self, network: Network) -> dict[str, Any]:
-        """``accuracy`` on the target (percent, overall and mean per class) and ``scores``."""
+        """``accuracy`` on the target (percent, overall and mean per class) and ``scores``.
+
+        The accuracy of a target without labels is None.
+        """
         features, logits = self._outputs(network, *self._target)
-        labels = self._target_labels
         return {
-            "accuracy": {
-                "overall": validators.accuracy(logits, labels),
-                "mean_class": validators.mean_class_accuracy(logits, labels),
-            },
+            "accuracy": self._accuracy(logits),
             "scores": {
                 "entropy": validators.negative_entropy(logits),
                 "infomax": validators.infomax(logits),
                 "snd": validators.soft_neighbourhood_density(logits),
                 **self._source_scores(network, features),
             },
+        }
+
+    def _accuracy(self, logits: np.ndarray) -> dict[str, float] | None:
+        if self._target_labels is None:
+            return None
+        return {
+            "overall": validators.accuracy(logits, self._target_labels),
+            "mean_class": validators.mean_class_accuracy(logits, self._target_labels),
         }
 
     def _source_scores(self, network: Network, target_features: np.ndarray) -> dict[str, float]:
@@ -75,7 +89,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def _outputs(
-        self, network: Network, images: np.ndarray, rows: np.ndarray
+        self, network: Network, images: Images, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Features and logits of ``rows``, in eval mode; the mode is put back afterwards.
 
@@ -97,10 +111,25 @@ class Evaluator:
         return torch.cat(features).numpy(), torch.cat(logits).double().numpy()
 
     def _views(self, images: np.ndarray) -> Iterator[Tensor]:
+        stored = torch.from_numpy(images).to(self._device)
         if self._crops == 1:
-            yield plain(images, self._data)
+            yield plain(stored, self._data)
         else:
-            yield from ten_crops(images, self._data)
+            yield from ten_crops(stored, self._data)
+
+
+def _labels_of(target: Domain, rows: np.ndarray) -> np.ndarray | None:
+    """The labels of ``rows``; None where the target has none there, which is -1 in each."""
+    labels: np.ndarray = target.labels[rows]
+    without = int((labels < 0).sum())
+    if without == len(labels):
+        return None
+    if without:
+        raise UsageError(
+            f"target {target.name!r} lacks the labels of {without} of {len(labels)} images to be "
+            "tested on; label all of them, or none"
+        )
+    return labels
 
 
 def _joined(logits: list[Tensor]) -> Tensor:
@@ -121,6 +150,9 @@ def candidates(epochs: int) -> int:
 def select(history: Sequence[dict[str, Any]], budget: float, among: int) -> dict[str, Any]:
     """Accuracy by way of choosing the epoch: the last, by each validator, and the oracle.
 
+    Of a target without labels there is none: last and oracle are None, and validators tell epoch
+    and score.
+
     The last ``among`` epochs compete whose student is within ``budget`` MACs. The oracle, the best
     epoch by target label, is what most papers report; it is named so, and never a headline of the
     protocol ``strict``. Raises RuntimeError where the budget is not met.
@@ -131,9 +163,11 @@ def select(history: Sequence[dict[str, Any]], budget: float, among: int) -> dict
             f"the student has {history[-1]['macs']} MACs at the end, more than its budget of "
             f"{round(budget)}"
         )
-    chosen: dict[str, Any] = {"last": dict(history[-1]["accuracy"])}
-    best = max(candidates, key=lambda entry: entry["accuracy"]["overall"])
-    chosen["oracle"] = {"epoch": best["epoch"], **best["accuracy"]}
+    chosen: dict[str, Any] = {"last": None, "oracle": None}
+    if history[-1]["accuracy"] is not None:
+        best = max(candidates, key=lambda entry: entry["accuracy"]["overall"])
+        chosen["last"] = dict(history[-1]["accuracy"])
+        chosen["oracle"] = {"epoch": best["epoch"], **best["accuracy"]}
     for name in SELECTORS:
         scored = [entry for entry in candidates if name in entry["scores"]]
         if not scored:
@@ -141,5 +175,5 @@ def select(history: Sequence[dict[str, Any]], budget: float, among: int) -> dict
             continue
         best = max(scored, key=lambda entry: entry["scores"][name])
         score = best["scores"][name]
-        chosen[name] = {"epoch": best["epoch"], "score": score, **best["accuracy"]}
+        chosen[name] = {"epoch": best["epoch"], "score": score, **(best["accuracy"] or {})}
     return chosen

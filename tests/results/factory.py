@@ -10,6 +10,7 @@ from typing import Any
 REFERENCES = ("source_only", "dan", "dann", "cdan", "cdan_e", "jan", "mcc", "mdd")
 TASKS = ("hand->print", "hand->scene", "print->hand", "print->scene", "scene->hand", "scene->print")
 TEACHER_MACS = 3_600_000
+SCORES = {"source_validation": 99.0, "entropy": -0.21, "infomax": 1.62, "snd": 4.05, "dev": -0.33}
 
 
 def record(
@@ -19,9 +20,10 @@ def record(
     seed: int = 0,
     compression: float = 0.5,
     accuracy: float | None = 80.0,
+    labelled: bool = True,
     **changed: Any,
 ) -> dict[str, Any]:
-    """A complete record; `changed` replaces top-level keys."""
+    """A complete record, of a target with or without labels; `changed` replaces top-level keys."""
     source, target = task.split("->")
     chosen = {"overall": accuracy, "mean_class": None if accuracy is None else accuracy - 1}
     network = {
@@ -31,7 +33,7 @@ def record(
         "latency_ms": {"batch_1": {"p50": 0.4, "p95": 0.5}, "batch_32": {"p50": 3.1, "p95": 3.3}},
     }
     made: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "suite": "digits",
         "dataset": {"name": "digits", "digest": "sha256:0"},
         "task": {
@@ -53,11 +55,12 @@ def record(
         "seed": seed,
         "compression": {"asked": compression, "reached": compression},
         "accuracy": {
-            "last": chosen,
-            "oracle": {"epoch": 9, **chosen},
-            "source_validation": {"epoch": 8, "score": 99.0, **chosen},
+            "last": chosen if labelled else None,
+            "oracle": {"epoch": 9, **chosen} if labelled else None,
+            "source_validation": {"epoch": 8, "score": 99.0, **(chosen if labelled else {})},
             "entropy": None,
         },
+        "scores": dict(SCORES),
         "cost": {
             "student": {"macs": round(TEACHER_MACS * (1 - compression)), **network},
             "teacher": {"macs": TEACHER_MACS, **network},
@@ -69,6 +72,7 @@ def record(
             "forward_macs": 128_000 * TEACHER_MACS,
             "backward_macs": 2 * 64_000 * TEACHER_MACS,
             "images_per_second": 3100.0,
+            "data_share": 0.12,
             "seconds": {"data": 1.2, "train": 9.1},
             "peak_memory_bytes": 510_000_000,
         },

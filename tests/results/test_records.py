@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from results.records import ResultsError, read
-from tests.results.factory import record, write
+from tests.results.factory import SCORES, record, write
 
 
 def test_one_row_a_run(tmp_path: Path) -> None:
@@ -99,11 +99,42 @@ def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
     assert len(read([tmp_path]).left_out) == 1
 
 
-def test_a_newer_schema_is_named_and_left_out(tmp_path: Path) -> None:
-    write(tmp_path, record(seed=0), record(seed=1, schema=2))
+@pytest.mark.parametrize(
+    ("schema", "remedy"),
+    [(1, "delete this run's directory and run its suite again"), (3, "use the version that wrote")],
+)
+def test_another_schema_is_named_and_left_out_with_what_to_do(
+    tmp_path: Path, schema: int, remedy: str
+) -> None:
+    write(tmp_path, record(seed=0), record(seed=1, schema=schema))
     records = read([tmp_path])
     assert list(records.frame["seed"]) == [0]
-    assert "schema 2" in records.left_out[0]
+    (line,) = records.left_out
+    assert f"schema {schema}; this version reads schema 2: {remedy}" in line
+
+
+def test_where_all_are_of_an_older_schema_the_error_says_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path, *(record(seed=seed, schema=1) for seed in (0, 1)))
+    with pytest.raises(ResultsError, match=r"2 runs left out .*run its suite again") as raised:
+        read([tmp_path])
+    assert "\n" not in str(raised.value)
+
+
+def test_scores_of_the_last_epoch_are_read_and_may_be_missing(tmp_path: Path) -> None:
+    write(tmp_path, record(seed=0), record(seed=1, scores={"snd": 3.0}))
+    frame = read([tmp_path]).frame.set_index("seed")
+    assert {key: frame.loc[0, f"score.{key}"] for key in SCORES} == SCORES
+    assert frame.loc[1, "score.snd"] == 3.0
+    assert frame.isna().loc[1, "score.dev"]
+
+
+def test_runs_without_target_labels_stand_apart(tmp_path: Path) -> None:
+    write(tmp_path, record(seed=0), record(seed=1, labelled=False), record(seed=2, accuracy=None))
+    records = read([tmp_path])
+    # An accuracy that is missing is no target without labels.
+    assert sorted(records.frame["seed"]) == [0, 2]
+    assert list(records.unlabelled["seed"]) == [1]
+    assert records.left_out == ()
 
 
 def test_failed_and_unfinished_runs_are_counted(tmp_path: Path) -> None:

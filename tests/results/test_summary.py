@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from results import paired, summary
+from results import paired, scores, summary
 from results.aggregate import selection_tables, tables
 from results.differences import differences
 from results.records import read
@@ -74,3 +74,44 @@ def test_the_text_ends_with_the_differences_where_they_are_asked(tmp_path: Path)
     differ = paired.document(differences(records, "kd")).text("terminal", 60)
     assert made.text == main + "\n" + differ
     assert "difference from kd" in (tmp_path / "summary" / "differences.md").read_text()
+
+
+def unlabelled(*methods: str) -> list[dict[str, Any]]:
+    """Two seeds of each method on a target without labels."""
+    return [
+        record(method, "hand->own", seed=seed, labelled=False)
+        for method in methods
+        for seed in (0, 1)
+    ]
+
+
+def test_targets_without_labels_add_a_table_and_change_no_other(tmp_path: Path) -> None:
+    labelled = grid("itmc", "kd")
+    summary.write(write(tmp_path / "a", *labelled))
+    made = summary.write(write(tmp_path / "b", *labelled, *unlabelled("itmc", "kd")))
+    listed = [*made.tables, *made.plots]
+    assert {path.name for path in listed} == files("table", "selections", "differences", "scores")
+    for path in listed:
+        if path.stem == "scores":
+            continue
+        before = (tmp_path / "a" / "summary" / path.name).read_bytes()
+        if path.suffix in (".md", ".tex"):
+            note = "4 runs on targets without labels left out: they have no accuracy"
+            assert note in path.read_text()
+            assert b"without labels" not in before
+        else:
+            assert path.read_bytes() == before
+    records = read([tmp_path / "b"])
+    main, scored = document(tables(records)), scores.document(scores.score_tables(records))
+    assert made.text == main.text("terminal") + "\n" + scored.text("terminal")
+
+
+def test_of_targets_without_labels_alone_there_are_only_scores(tmp_path: Path) -> None:
+    made = summary.write(write(tmp_path, *unlabelled("itmc", "kd")), show_differences=True)
+    assert made.plots == ()
+    assert {path.name for path in (tmp_path / "summary").iterdir()} == {
+        f"scores.{suffix}" for suffix in ("md", "csv", "tex")
+    }
+    shown = scores.document(scores.score_tables(read([tmp_path])))
+    assert made.text == summary.NO_ACCURACIES + "\n" + shown.text("terminal")
+    assert (tmp_path / "summary" / "scores.md").read_text() == shown.text("markdown")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from results.aggregate import Row, Table, tables
+from results.aggregate import Table, tables
+from results.cells import Row
 from results.records import read
 from results.render import document
 from tests.results.factory import TASKS, record, write
