@@ -9,13 +9,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 import baselines  # noqa: F401 - registers the baselines
 import itmc.ablations
 import itmc.itmc  # noqa: F401 - registers ITMC
 from itmc.config import Frozen, digest
 from itmc.domains.augment import DataConfig
+from itmc.domains.catalog import DatasetSpec, dataset
+from itmc.domains.own import OwnDataset, own_dataset
+from itmc.domains.store import Kind
 from itmc.errors import UsageError
 from itmc.networks.build import NetworkConfig
 from itmc.training.adapt import Adapt
@@ -23,6 +34,8 @@ from itmc.training.config import TrainingConfig
 from itmc.training.method import Node, Role, Setting, Start, knobs_of, method, settings_of
 
 SUITES = Path(__file__).parent
+_OWN = "own"
+"""What suites of the user's own data extend: all but the dataset."""
 T = TypeVar("T")
 Protocol = Literal["strict", "paper"]
 """``strict``: ours, the headline being the last epoch. ``paper``: what the papers' own code did, to
@@ -50,6 +63,14 @@ def _not_negative(values: list[int]) -> list[int]:
     return values
 
 
+def _which_dataset(value: Any) -> str:
+    return "name" if isinstance(value, str) else "own"
+
+
+AnyDataset = Annotated[
+    Annotated[str, Tag("name")] | Annotated[OwnDataset, Tag("own")], Discriminator(_which_dataset)
+]
+"""A dataset of the catalog by its name, or the user's own."""
 Tasks = Annotated[list[str], AfterValidator(_distinct)]
 Compressions = Annotated[list[float], AfterValidator(_shares), AfterValidator(_distinct)]
 Seeds = Annotated[list[int], AfterValidator(_not_negative), AfterValidator(_distinct)]
@@ -102,7 +123,7 @@ class SuiteConfig(Frozen):
     """A suite: what its YAML says, and what the command line changed."""
 
     name: str
-    dataset: str
+    dataset: AnyDataset
     tasks: str | list[str] = "all"
     compression: Compressions
     seeds: Seeds
@@ -127,6 +148,22 @@ class SuiteConfig(Frozen):
             raise ValueError("at least one task is needed")
         return value
 
+    @cached_property
+    def spec(self) -> DatasetSpec:
+        """What its dataset is. Raises UsageError where there is no such dataset."""
+        return (
+            own_dataset(self.dataset)
+            if isinstance(self.dataset, OwnDataset)
+            else dataset(self.dataset)
+        )
+
+    def asked_tasks(self) -> list[tuple[str, str]]:
+        """``(source, target)`` of its tasks, each once."""
+        written = [self.tasks] if isinstance(self.tasks, str) else self.tasks
+        if written == ["all"]:
+            return list(self.spec.tasks())
+        return list(dict.fromkeys(self.spec.task(text) for text in written))
+
     @model_validator(mode="after")
     def _scored(self) -> Self:
         held_out = self.data.source_holdout > 0 and self.protocol == "strict"
@@ -148,7 +185,10 @@ class RunConfig(Frozen):
     digests: dict[str, str]
     """Of the decoded images and labels, by domain."""
     images: dict[str, int]
-    """How many, by domain."""
+    """How many are trained on, by domain."""
+    classes: tuple[str, ...]
+    stored_size: int
+    """Side of the stored images in pixels."""
     source: str
     target: str
     task_index: int
@@ -214,8 +254,12 @@ class Places(Frozen):
     device, or another number of threads, sums in another order."""
 
     out: Path
-    store: Path
-    data_root: Path | None = None
+    data: Path
+    """Folder of the dataset's prepared domains."""
+    origin: Path | None = None
+    """The user's folder or archive to prepare them from."""
+    kind: Kind | None = None
+    """How to store what is not prepared yet; what is there is taken as it is, if ``None``."""
     weights_file: Path | None = None
     teacher_weights_file: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
@@ -224,16 +268,16 @@ class Places(Frozen):
 
 def suite_names() -> list[str]:
     """The suites that come with the project."""
-    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+    return sorted(path.stem for path in SUITES.glob("*.yaml") if path.stem != _OWN)
 
 
 def load_suite(given: str, changes: Mapping[str, Any]) -> SuiteConfig:
-    """The suite called ``given`` (or the YAML file of that path), with ``changes`` on top.
+    """The suite called ``given``, or the YAML file or folder of images, with ``changes`` on top.
 
     ``changes`` has the layout of the YAML; mappings are merged, all else replaced. So it is with a
     YAML that ``extends`` another suite.
     """
-    content = {"name": Path(given).stem, **_content(given)}
+    content = {"name": Path(given).resolve().stem, **_content(given)}
     try:
         suite = SuiteConfig.model_validate(_merged(content, changes))
     except ValidationError as error:
@@ -246,9 +290,12 @@ def load_suite(given: str, changes: Mapping[str, Any]) -> SuiteConfig:
 def _content(given: str) -> dict[str, Any]:
     """What the YAML of a suite says, on top of the suite that it extends."""
     path = Path(given) if given.endswith((".yaml", ".yml")) else SUITES / f"{given}.yaml"
+    if not path.is_file() and Path(given).is_dir():
+        return {**_content(_OWN), "dataset": {"path": given}}
     if not path.is_file():
         raise UsageError(
-            f"unknown suite {given!r}; allowed: {', '.join(suite_names())}, or a YAML file"
+            f"unknown suite {given!r}; allowed: {', '.join(suite_names())}, a YAML file, or a "
+            "folder of your own images, <domain>/<class>/*"
         )
     try:
         content = yaml.safe_load(path.read_text())
@@ -257,12 +304,15 @@ def _content(given: str) -> dict[str, Any]:
         raise UsageError(f"suite file {str(path)!r} is no valid YAML: {reason}") from error
     if not isinstance(content, dict):
         raise UsageError(f"suite file {str(path)!r} holds no mapping of keys to values")
+    own = content.get("dataset")
+    if isinstance(own, dict) and isinstance(own.get("path"), str):
+        own["path"] = str(path.parent / own["path"])  # as the file means it, wherever it is read
     base = content.pop("extends", None)
     if base is None:
         return content
-    if base not in suite_names():
+    if base not in (allowed := [*suite_names(), _OWN]):
         raise UsageError(
-            f"suite file {str(path)!r}: extends = {base!r}; allowed: {', '.join(suite_names())}"
+            f"suite file {str(path)!r}: extends = {base!r}; allowed: {', '.join(allowed)}"
         )
     return _merged(_content(base), content)
 
@@ -272,13 +322,12 @@ def explain(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:  # of several keys together, which the message names
         return str(first["msg"]).removeprefix("Value error, ")
-    *parents, key = (str(part) for part in first["loc"])
+    # Which kind of dataset was meant is no key that anybody wrote.
+    *parents, key = (str(part) for part in first["loc"] if part not in ("own", "name"))
     if first["type"] == "extra_forbidden":
         model: Any = SuiteConfig
         for part in parents:
-            annotation = model.model_fields[part].annotation
-            models = [a for a in get_args(annotation) if a is not type(None)]
-            model = models[0] if models else annotation
+            model = _model_in(model.model_fields[part].annotation)
         return (
             f"unknown key {'.'.join([*parents, key])!r}; allowed: {', '.join(model.model_fields)}"
         )
@@ -286,6 +335,13 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"the key {name!r} is missing"
     return f"{name} = {first['input']!r}: {reason}"
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model of keys among the alternatives of a field."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next((m for a in get_args(annotation) if (m := _model_in(a)) is not None), None)
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
 from suites.config import Places
 from suites.execute import outstanding
 from suites.plan import Job, Plan
+from suites.progress import Steps, bars
 from suites.worker import RECORD, is_finished
 
 
-class Screen:
+class Screen(Steps):
     """Shows the progress of a plan: a line a run and, on a terminal, a bar over all FLOPs."""
 
     def __init__(self, console: Console, bar: Progress | None, show_accuracy: bool) -> None:
-        self._console, self._bar, self._show_accuracy = console, bar, show_accuracy
+        super().__init__(console, bar)
+        self._show_accuracy = show_accuracy
         self._task: TaskID | None = None
         self._shares: dict[str, float] = {}
         self._ended, self._runs = 0, 0
-
-    def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, plan: Plan, places: Places) -> None:
         """The plan is about to be executed."""
@@ -81,14 +71,7 @@ def display(show_accuracy: bool = True) -> Iterator[Screen]:
 
     ``show_accuracy``: say of each finished run what it reached on the target.
     """
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield Screen(console, None, show_accuracy)
-        return
-    columns = (TaskProgressColumn(), BarColumn(None), TimeElapsedColumn(), TextColumn("ETA"),
-               TimeRemainingColumn())  # fmt: skip
-    # The rate over the whole grid: epochs may be minutes apart, and jobs differ.
-    with Progress(*columns, console=console, speed_estimate_period=float("inf")) as bar:
+    with bars() as (console, bar):
         yield Screen(console, bar, show_accuracy)
 
 
@@ -107,10 +90,12 @@ def show_plan(plan: Plan, places: Places) -> None:
 
 def _verdict(job: Job, places: Places) -> str:
     record = json.loads((places.out / job.key / RECORD).read_text())
-    accuracy = record["accuracy"]["last"]["overall"]
-    return (
-        f"{accuracy:.1f} % on target, {100 * record['compression']['reached']:.1f} % MACs removed"
-    )
+    last, removed = record["accuracy"]["last"], 100 * record["compression"]["reached"]
+    if last is None:
+        verdict = f"no labels on target, InfoMax {record['scores']['infomax']:.3f}"
+    else:
+        verdict = f"{last['overall']:.1f} % on target"
+    return f"{verdict}, {removed:.1f} % MACs removed"
 
 
 def _engineering(number: float) -> str:

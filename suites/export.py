@@ -60,12 +60,11 @@ def about(record: dict[str, Any], config: NetworkConfig) -> dict[str, Any]:
     from pydantic import ValidationError
 
     from itmc.domains.augment import DataConfig, in_words
-    from itmc.domains.catalog import CATALOG
 
     try:
         data = DataConfig.model_validate(record["data"])
         network = type(config).model_validate(record["network"])
-        dataset = CATALOG.get(record["dataset"]["name"])
+        classes, stored_size = record["dataset"]["classes"], record["dataset"]["stored_size"]
         origin = {
             "dataset": record["dataset"]["name"],
             "task": record["task"]["name"],
@@ -81,17 +80,14 @@ def about(record: dict[str, Any], config: NetworkConfig) -> dict[str, Any]:
     if network != config:
         raise UsageError("record.json and student.json are of different networks")
     mean, deviation = data.statistics
-    known = {} if dataset is None else {
-        "preprocessing": in_words(data, dataset.stored_size),
-        "classes": list(dataset.classes),
-    }  # fmt: skip
     return {
         "input": f"images: float32 (N, 3, {data.image_size}, {data.image_size}), normalised RGB",
         "output": f"logits: float32 (N, {config.classes})",
         "image_size": data.image_size,
         "mean": list(mean),
         "std": list(deviation),
-        **known,
+        "preprocessing": in_words(data, stored_size),
+        "classes": classes,
         "network": config.model_dump(mode="json"),
         **origin,
     }

@@ -24,12 +24,23 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """Which suite, with which networks and data, and where."""
     from suites.config import suite_names
 
-    parser.add_argument("suite", help=f"{', '.join(suite_names())}, or a YAML file")
+    parser.add_argument(
+        "suite",
+        help=f"{', '.join(suite_names())}, a YAML file, or a folder of your own images, "
+        "<domain>/<class>/*",
+    )
     parser.add_argument("--backbone", help="digits_convnet, or a torchvision or timm model")
     parser.add_argument("--weights", help="a full timm or torchvision tag, a file, or none")
     parser.add_argument("--teacher", help="another network to guide (default: the student's own)")
     parser.add_argument("--teacher-weights", help="as --weights, of the teacher")
-    parser.add_argument("--data-root", type=Path, help="folder with your copy of the data")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="PATH",
+        help="folder or archive with your copy of the data (default: what is prepared, else "
+        "downloaded)",
+    )
+    add_store_option(parser)
     parser.add_argument("--epochs", type=int, help="epochs of adaptation of the unpruned network")
     parser.add_argument("--image-size", type=int, help="side of the input in pixels")
     parser.add_argument("--jobs", type=int, help="runs side by side (default: one a core, or GPU)")
@@ -37,6 +48,17 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.KEY=VALUE",
         help="a hyper-parameter of a method, or of network, data, training; may be repeated",
+    )  # fmt: skip
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    """How to keep images that are prepared now."""
+    from itmc.domains.store import KINDS
+
+    parser.add_argument(
+        "--store", choices=KINDS,
+        help="prepare images as decoded arrays (default), or keep their files, jpeg, which takes "
+        "a fraction of the room and decodes them whenever they are read",
     )  # fmt: skip
 
 
@@ -146,13 +168,33 @@ def places_of(options: argparse.Namespace, suite: SuiteConfig, out: Path) -> Pla
     teacher = None if suite.teacher is None else _weights_file(suite.teacher.weights)
     return Places(
         out=out.resolve(),
-        store=default_store().resolve(),
-        data_root=options.data_root and options.data_root.resolve(),
+        data=default_store().resolve() / suite.spec.store_name,
+        origin=_origin_of(options, suite),
+        kind=options.store,
         weights_file=_weights_file(suite.network.weights),
         teacher_weights_file=teacher,
         device=device,
         threads=max(1, _cores() // jobs),
     )
+
+
+def _origin_of(options: argparse.Namespace, suite: SuiteConfig) -> Path | None:
+    """What to prepare the images from, unless they are prepared already or downloaded."""
+    from itmc.domains.own import OwnDataset
+
+    given: Path | None = options.data_root
+    if isinstance(suite.dataset, OwnDataset):
+        if given is not None:
+            raise UsageError(
+                f"--data-root {str(given)!r}: the suite has its own images; leave it out"
+            )
+        return suite.dataset.path.resolve()
+    if given is not None and suite.spec.embedded:
+        raise UsageError(
+            f"--data-root {str(given)!r}: {suite.spec.name} needs no images, it makes them; leave "
+            "it out"
+        )
+    return None if given is None else given.resolve()
 
 
 def _weights_file(given: str) -> Path | None:

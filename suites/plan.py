@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from itmc.cost import count_macs
-from itmc.domains.catalog import dataset
-from itmc.domains.store import Domain, prepare
+from itmc.domains.batches import trained_rows
+from itmc.domains.prepare import prepare
+from itmc.domains.progress import Progress
+from itmc.domains.store import Domain
 from itmc.errors import UsageError
 from itmc.networks.backbones import check_tag
 from itmc.networks.build import NetworkConfig, build, example
@@ -82,29 +84,25 @@ def grid(
     suite: SuiteConfig,
     methods: Sequence[type[Method]],
     places: Places,
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[RunConfig, ...]:
     """All runs of ``suite`` with ``methods``; prepares the data that they need.
 
     Uncompressed references run once a task and seed. Runs come compression by compression, so
     that what is finished first is comparable.
     """
-    spec = dataset(suite.dataset)
-    written = [suite.tasks] if isinstance(suite.tasks, str) else suite.tasks
-    tasks = list(spec.tasks()) if written == ["all"] else [spec.task(text) for text in written]
-    tasks = list(dict.fromkeys(tasks))
+    spec = suite.spec
+    tasks = suite.asked_tasks()
     order = spec.tasks()
     given = suite.network.bottleneck, len(spec.classes), suite.data.image_size
     network = _network(suite.network, *given, places.weights_file)
     teacher: NetworkConfig | None = None
     if suite.teacher is not None:
         teacher = _network(suite.teacher, *given, places.teacher_weights_file)
-    names = {name for task in tasks for name in task}
-    domains: dict[str, Domain] = {
-        name: prepare(spec, name, places.data_root, places.store, say)
-        for name in spec.domains
-        if name in names
-    }
+    asked = {name for task in tasks for name in task}
+    names = [name for name in spec.domains if name in asked]
+    domains = prepare(spec, names, places.data, progress, places.origin, places.kind)
+    _check_labels(suite, tasks, domains)
     for config, file in ((network, places.weights_file), (teacher, places.teacher_weights_file)):
         if config is not None and config.pretrained and file is None:
             build(config)  # fetches the weights, last: whatever else is wrong is told sooner
@@ -122,7 +120,9 @@ def grid(
             protocol=suite.protocol,
             dataset=spec.name,
             digests={name: domains[name].digest for name in (source, target)},
-            images={name: len(domains[name].labels) for name in (source, target)},
+            images={name: len(trained_rows(domains[name])) for name in (source, target)},
+            classes=spec.classes,
+            stored_size=spec.stored_size,
             source=source,
             target=target,
             task_index=order.index((source, target)),
@@ -141,6 +141,23 @@ def grid(
         for chosen in methods
         if (compression in suite.compression if chosen.compressed else compression == 0.0)
     )
+
+
+def _check_labels(
+    suite: SuiteConfig, tasks: Sequence[tuple[str, str]], domains: Mapping[str, Domain]
+) -> None:
+    """Raise UsageError where labels are needed that a domain does not have."""
+    for source, target in tasks:
+        if not domains[source].labelled:
+            raise UsageError(
+                f"task {source}->{target}: {source} has no labels, so it can be a target only; "
+                "sort its images into folders, one for each class, or choose other --tasks"
+            )
+        if suite.protocol == "paper" and not domains[target].labelled:
+            raise UsageError(
+                f"task {source}->{target}: {target} has no labels, by which the protocol paper "
+                "chooses the epoch; leave out --protocol"
+            )
 
 
 def plan(runs: Sequence[RunConfig]) -> Plan:

@@ -25,7 +25,7 @@ from itmc.training.stage import Context
 from suites.config import RunConfig
 from suites.plan import images_per_epoch
 
-SCHEMA = 1
+SCHEMA = 2
 _VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
 
 
@@ -38,7 +38,9 @@ def make_record(
 ) -> dict[str, Any]:
     """The record of ``run``, whose last stage has the log ``history``, those before ``histories``.
 
-    The budget is a share of the student's own backbone, whoever the teacher is.
+    The budget is a share of the student's own backbone, whoever the teacher is. ``scores`` are the
+    label-free ones of the last epoch; ``accuracy`` is as ``select`` gives it, for a target without
+    labels too.
     """
     chosen = method(run.method)
     unpruned = context.unpruned_macs
@@ -55,6 +57,8 @@ def make_record(
             "digest": digest(run.digests),
             "digests": run.digests,
             "images": run.images,
+            "classes": list(run.classes),
+            "stored_size": run.stored_size,
         },
         "task": {
             "source": run.source,
@@ -81,6 +85,7 @@ def make_record(
             "left_whole": _left_whole(context) if run.compression else {},
         },
         "accuracy": select(history, budget, candidates(run.training.epochs)),
+        "scores": dict(history[-1]["scores"]),
         "cost": costs,
         "effort": _effort(run, [history, *histories], phases, len(history)),
         "environment": _environment(context.device),
@@ -104,8 +109,10 @@ def _effort(
 
     ``images``: of both domains in gradient steps. What passed through networks, and the MACs of
     these passes, were counted: all stages, shared ones too, with importance and BatchNorm
-    estimation, without evaluation and without discriminators. ``images_per_second`` and ``seconds``
-    are those of the run's last stage.
+    estimation, without evaluation and without discriminators. ``images_per_second``, ``data_share``
+    and ``seconds`` are those of the run's last stage; ``data_share`` is the part of the training
+    seconds (data and train) that went into waiting for data, from 0 to 1. It is None, as
+    ``images_per_second``, where no second was counted.
     """
     nodes = list({run.stage_key(node): node for node in run.recipe().walk()}.values())
     images = images_per_epoch(run)
@@ -115,6 +122,7 @@ def _effort(
         "images": images // 2 * sum(node.domain_epochs(run.training) for node in nodes),
         **{name: sum(counts[name] for counts in counted) for name in counted[0]},
         "images_per_second": images * epochs / seconds if seconds else None,
+        "data_share": phases["data"] / seconds if seconds else None,
         "seconds": phases,
         "peak_memory_bytes": _peak_memory(),
     }

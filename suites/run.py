@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     refuse_unused(options, suite, chosen)
     places = places_of(options, suite, options.out or Path("runs") / suite.name)
     with display() as screen:
-        made = plan(grid(suite, chosen, places, screen.say))
+        made = plan(grid(suite, chosen, places, screen))
         if options.dry_run:
             show_plan(made, places)
             return DONE
@@ -67,14 +67,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _tuned_tasks(suite: SuiteConfig) -> list[str]:
     """Those of the suite's tasks that its hyper-parameters were chosen on."""
-    from itmc.domains.catalog import dataset
-
     if suite.tuning is None or not suite.methods:
         return []
-    spec = dataset(suite.dataset)
-    written = [suite.tasks] if isinstance(suite.tasks, str) else suite.tasks
-    run = spec.tasks() if written == ["all"] else tuple(spec.task(text) for text in written)
-    return [text for text in suite.tuning.tasks if spec.task(text) in run]
+    run = suite.asked_tasks()
+    return [text for text in suite.tuning.tasks if suite.spec.task(text) in run]
 
 
 def _show_results(out: Path, differences: bool) -> None:

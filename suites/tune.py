@@ -69,9 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     _refuse_tuned(options.set, tuning)
     places = places_of(options, suite, options.out or Path("runs") / f"{suite.name}-tuning")
     with display(show_accuracy=False) as screen:
-        trials = [
-            trial for method in chosen for trial in _trials(suite, method, places, screen.say)
-        ]
+        trials = [trial for method in chosen for trial in _trials(suite, method, places, screen)]
         made = plan([run for trial in trials for run in trial.runs])
         if options.dry_run:
             show_plan(made, places)
@@ -92,14 +90,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _protocol(suite: SuiteConfig) -> TuningConfig:
     """The suite's, on tasks other than those that it reports."""
-    from itmc.domains.catalog import dataset
-
     if suite.tuning is None:
         raise UsageError(f"suite {suite.name!r} has no section 'tuning'; digits.yaml shows one")
-    spec = dataset(suite.dataset)
-    written = [suite.tasks] if isinstance(suite.tasks, str) else suite.tasks
-    reported = spec.tasks() if written == ["all"] else tuple(spec.task(text) for text in written)
-    common = [text for text in suite.tuning.tasks if spec.task(text) in reported]
+    reported = suite.asked_tasks()
+    common = [text for text in suite.tuning.tasks if suite.spec.task(text) in reported]
     if common:
         raise UsageError(
             f"suite {suite.name!r} reports {', '.join(common)}; hyper-parameters are chosen on "
@@ -129,7 +123,7 @@ def _refuse_tuned(assignments: Sequence[str], tuning: TuningConfig) -> None:
             raise UsageError(f"--set {assignment!r}: {key} is in the grid of {section}")
 
 
-def _trials(suite: SuiteConfig, method: type[Method], places: Any, say: Any) -> list[Trial]:
+def _trials(suite: SuiteConfig, method: type[Method], places: Any, screen: Any) -> list[Trial]:
     """All points of the grid of ``method``, on what the suite sets for it otherwise."""
     from suites.plan import grid
 
@@ -148,7 +142,7 @@ def _trials(suite: SuiteConfig, method: type[Method], places: Any, say: Any) -> 
                 "seeds": suite.tuning.seeds,
             }
         )
-        trials.append(Trial(method.name, values, grid(changed, [method], places, say)))
+        trials.append(Trial(method.name, values, grid(changed, [method], places, screen)))
     return trials
 
 

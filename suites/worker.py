@@ -19,9 +19,8 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from itmc.domains.augment import DataConfig
-from itmc.domains.batches import Batches, Unlabelled, split_source
-from itmc.domains.catalog import dataset
-from itmc.domains.store import prepare
+from itmc.domains.batches import Batches, Unlabelled, split_source, trained_rows
+from itmc.domains.store import open_domain
 from itmc.errors import UsageError, first_line
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
@@ -143,11 +142,7 @@ class Opened:
 
 
 def _open(run: RunConfig, places: Places) -> Opened:
-    spec = dataset(run.dataset)
-    source, target = (
-        prepare(spec, name, places.data_root, places.store, _no_comment)
-        for name in (run.source, run.target)
-    )
+    source, target = (open_domain(places.data / name) for name in (run.source, run.target))
     for domain in (source, target):
         if domain.digest != run.digests[domain.name]:
             raise UsageError(
@@ -162,7 +157,7 @@ def _open(run: RunConfig, places: Places) -> Opened:
     data: DataConfig = run.data
     device = torch.device(places.device)
     training, validation = split_source(source, data.source_holdout, run.seed)
-    unlabelled = Unlabelled(target.images)
+    unlabelled = Unlabelled(target.images, trained_rows(target))
     batches = Batches(training, unlabelled, data, run.training.batch_size, run.seed, device)
 
     def context(network: NetworkConfig, file: Path | None, teacher: Context | None) -> Context:
@@ -214,10 +209,6 @@ def _locked(folder: Path, say: Say) -> AcquireReturnProxy[FileLock]:
     except Timeout:
         say(f"waiting for another process that works in {folder}")
         return lock.acquire()
-
-
-def _no_comment(text: str) -> None:
-    """The plan has already said what there is to say about the data."""
 
 
 def child(run_json: str, places_json: str, key: str, title: str, connection: Any) -> None:
