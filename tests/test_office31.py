@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from itmc.domains.augment import DataConfig, plain
 from itmc.domains.catalog import dataset
-from itmc.domains.store import Domain, prepare
+from itmc.domains.prepare import prepare
+from itmc.domains.progress import Silent
+from itmc.domains.store import Domain
 from itmc.networks.backbones import create_backbone
 
 REPOSITORY = Path(__file__).parents[1]
@@ -52,12 +54,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def domains(store: Path) -> dict[str, Domain]:
     spec = dataset("office31")
-    return {name: prepare(spec, name, IMAGES, store, lambda text: None) for name in COUNTS}
+    return prepare(spec, list(COUNTS), store / "office31", Silent(), IMAGES)
 
 
 def test_the_copy_is_the_official_one(domains: dict[str, Domain]) -> None:
     for name, count in COUNTS.items():
-        assert dataset("office31").counts[name] == len(domains[name].images) == count
+        assert dataset("office31").domains[name].count == len(domains[name].images) == count
         assert set(domains[name].labels.tolist()) == set(range(31))
         assert domains[name].images.shape[1:] == (256, 256, 3)
 
@@ -71,7 +73,7 @@ def features(domain: Domain, per_class: int) -> tuple[NDArray[np.float32], NDArr
     config = DataConfig(image_size=112)
     with torch.inference_mode():
         pooled = [
-            backbone(plain(domain.images[rows[start : start + 64]], config))
+            backbone(plain(torch.from_numpy(domain.images[rows[start : start + 64]]), config))
             for start in range(0, len(rows), 64)
         ]
     return F.normalize(torch.cat(pooled)).numpy(), domain.labels[rows]

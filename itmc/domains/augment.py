@@ -37,7 +37,8 @@ class DataConfig(Frozen):
     image_size: int = Field(224, ge=8)
     """Side of the network's input in pixels."""
     augment: Augment = "resized_crop"
-    """``resized_crop``: a random 8-100% of the area, aspect 3/4 to 4/3. ``shift``: up to 1/16."""
+    """``resized_crop``: a random 8-100% of the area, aspect 3/4 to 4/3. ``centre_crop``: that of
+    testing. ``shift``: up to 1/16."""
     flip: bool = True
     """Whether training images are mirrored at random."""
     color_jitter: tuple[_Strength, _Strength, _Strength, _HueStrength] = (0.0, 0.0, 0.0, 0.0)
@@ -64,6 +65,10 @@ def augmented(images: Tensor, config: DataConfig, random: np.random.Generator) -
     The result is on the device of ``images``, in channels-last layout. ``random`` gives the same
     count of numbers whatever ``config`` says.
     """
+    if config.augment == "centre_crop":
+        side = _crop_side(images.shape[1], config)
+        start = _middle(images.shape[1], side)
+        images = images[:, start : start + side, start : start + side]
     draws = draw(
         random, len(images), images.shape[1], config.augment, config.flip, config.color_jitter
     )

@@ -88,10 +88,10 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
-        levels = np.asarray(image).astype(np.float64)
+        levels = np.asarray(image).astype(np.int32)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError("its levels are not of 16 bits")
-        return Image.fromarray(np.rint(levels / 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("it holds floating-point numbers, whose range nobody knows")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

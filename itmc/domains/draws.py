@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-Augment = Literal["resized_crop", "shift", "none"]
+Augment = Literal["resized_crop", "centre_crop", "shift", "none"]
 Strengths = tuple[float, float, float, float]
 
 # torchvision's RandomResizedCrop: share of the area, aspect (width by height), tries.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,11 +174,12 @@ def _listed(
     testing: Path | None,
 ) -> Listing:  # fmt: skip
     members, lacking = [], []
+    known = _classes(spec)
     for path, tested in ((training, False), (testing, True)):
         if path is None:
             continue
         for line in read_list(path):
-            label = _label(spec, line)
+            label = _label(spec, known, line)
             found = resolve(line, base, folder)
             if found is None:
                 lacking.append(line.path)
@@ -193,12 +194,12 @@ def _listed(
     return Listing(_ordered(members), tuple(notes))
 
 
-def _label(spec: DatasetSpec, line: Line) -> int:
+def _label(spec: DatasetSpec, known: Mapping[str, int], line: Line) -> int:
     """By the name of the image's folder where that is a class: lists number classes as they like.
 
     Where it is none, by the number.
     """
-    by_name = _classes(spec).get(plain_name(line.folder))
+    by_name = known.get(plain_name(line.folder))
     if by_name is not None:
         return by_name
     if not 0 <= line.label < len(spec.classes):
@@ -210,8 +211,7 @@ def _label(spec: DatasetSpec, line: Line) -> int:
 
 
 def _in_class_folders(spec: DatasetSpec, domain: str, base: Path, folder: Path) -> Listing:
-    inner = folder / "images"
-    folder = inner if inner.is_dir() else folder
+    folder = _of_classes(folder)
     known = _classes(spec)
     members: list[Member] = []
     others: list[str] = []
@@ -227,6 +227,19 @@ def _in_class_folders(spec: DatasetSpec, domain: str, base: Path, folder: Path) 
     if strays := [] if UNLABELLED in {m.label for m in members} else _images_right_in(folder):
         notes.append(f"{some(strays)} left out: in no class's folder")
     return Listing(_ordered(members), tuple(notes))
+
+
+def _of_classes(folder: Path) -> Path:
+    """Where a domain's classes are: in it, in ``images``, or in a folder of its own name.
+
+    The latter is what unpacking its archive into its folder gives; where there are others beside
+    it, it is a class.
+    """
+    inside = subfolders(folder)
+    if len(inside) == 1 and plain_name(inside[0].name) == plain_name(folder.name):
+        folder = inside[0]
+    inner = folder / "images"
+    return inner if inner.is_dir() else folder
 
 
 def _images_right_in(folder: Path) -> list[str]:

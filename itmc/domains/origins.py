@@ -65,7 +65,7 @@ class Origin:
         return digest([[str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in states])
 
     def unpacked(self, home: Path, progress: Progress) -> Path:
-        """A folder with the content of all archives, below ``home``, and the lists beside them."""
+        """A folder below ``home`` with what is in the archive, or all archives and the lists."""
         root = home / UNPACKED / self.identity()[:16]
         root.mkdir(parents=True, exist_ok=True)
         for archive in self.archives():
@@ -73,7 +73,7 @@ class Origin:
                 unpack(archive, root / archive.name, progress)
         for path in self._lists():
             shutil.copyfile(path, root / path.name)
-        return root
+        return root if self.folder is not None else root / self.path.name
 
 
 def downloads(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from itmc.config import Frozen, digest
 from itmc.domains.catalog import DatasetSpec, DomainSpec
@@ -33,6 +33,13 @@ class OwnDataset(Frozen):
     stored_size: int = Field(256, ge=8)
     """Side of the stored square images, in pixels."""
 
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and (not name or name.startswith(".") or set(name) & set("/\\\0")):
+            raise ValueError("a name is not empty, has no slash, and does not begin with a dot")
+        return name
+
 
 def own_dataset(own: OwnDataset) -> DatasetSpec:
     """The dataset that ``own`` describes.
@@ -54,6 +61,8 @@ def own_dataset(own: OwnDataset) -> DatasetSpec:
     classes = own.classes or _common({name: some for name, some in found.items() if some})
     _refuse_alike(classes, f"classes of {str(root)!r}")
     name = own.name or root.resolve().name
+    if garbled := [word for word in (name, *domains, *classes) if not _is_text(word)]:
+        raise UsageError(f"{garbled[0]!r} in {str(root)!r} is no text in UTF-8; rename it")
     try:
         return DatasetSpec(
             name=name,
@@ -66,10 +75,11 @@ def own_dataset(own: OwnDataset) -> DatasetSpec:
         )
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        what = ".".join(map(str, wrong["loc"])) or "it"
+        what, why = ".".join(map(str, wrong["loc"])) or "it", wrong["msg"]
         raise UsageError(
-            f"dataset folder {str(root)!r}: {what} is not allowed ({wrong['msg']}); rename "
-            "folders, or say otherwise in a YAML (dataset: {path: ..., name: ..., domains: ...})"
+            f"dataset folder {str(root)!r}: {what} is not allowed "
+            f"({why.removeprefix('Value error, ')}); rename folders, or say otherwise in a YAML "
+            "(dataset: {path: ..., name: ..., domains: ...})"
         ) from error
 
 
@@ -136,6 +146,15 @@ def _listed_classes(path: Path) -> list[str]:
             "folder each; name the classes in a YAML (dataset: {path: ..., classes: [...]})"
         )
     return sorted(names)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written: those of files may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_alike(names: Iterable[str], what: str) -> None:

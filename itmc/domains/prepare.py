@@ -147,15 +147,20 @@ class _Preparation:
     def _take(self, domains: Sequence[str], origin: Origin) -> None:
         """Prepare ``domains`` from what is in ``origin``; what is wrong with one is said last."""
         wrong: list[UsageError] = []
+        absent: list[str] = []
         for name in domains:
             try:
                 self._take_one(name, origin)
             except UsageError as error:
-                wrong.append(error)
+                if isinstance(error, AbsentError):
+                    absent.append(name)
+                if len(absent) < 2 or absent[-1] != name:  # what is expected is said once
+                    wrong.append(error)
         if wrong:
             full = any(isinstance(error, StoreError) for error in wrong)
             # One broken archive is the same trouble for all domains.
             text = "; ".join(dict.fromkeys(map(str, wrong)))
+            text += f"; it has none of {', '.join(absent[1:])} either" if absent[1:] else ""
             raise (StoreError if full else UsageError)(text)
 
     def _take_one(self, name: str, origin: Origin) -> None:
@@ -173,9 +178,13 @@ class _Preparation:
                 return
         # Of archives it is known without unpacking them whether they have changed.
         identity = digest([origin.identity(), contents.identity(self._spec, [])])
-        if not self._is_unchanged(name, identity):
-            found = self._contents(name, origin.unpacked(self._home, self._progress))
-            self._write(replace(found, origin=identity))
+        if self._is_unchanged(name, identity):
+            return
+        folder = origin.unpacked(self._home, self._progress)
+        try:
+            self._write(replace(self._contents(name, folder), origin=identity))
+        except UsageError as error:  # said of what the user gave, not of where it lies for a while
+            raise type(error)(str(error).replace(str(folder), str(origin.path))) from error
 
     def _has_same_arrays(self, name: str, folder: Path) -> bool:
         """Whether a domain made of arrays is there already, which take a while to read."""

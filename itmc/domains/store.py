@@ -161,11 +161,16 @@ def pixel_digests(place: Path, manifest: Manifest) -> NDArray[np.uint8]:
 
 def file_names(place: Path, manifest: Manifest) -> list[str]:
     """The name of the file that each image comes from; OSError or ValueError if damaged."""
+    return [name for _, name in files_of(place, manifest)]
+
+
+def files_of(place: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """Sha256 (hex) and name of the file that each image comes from; raises as ``file_names``."""
     lines = (place / FILES).read_text(encoding="utf-8").split("\n")
-    names = [line.partition("  ")[2] for line in lines if line]
-    if len(names) != manifest.count:
-        raise ValueError(f"{FILES} names {len(names)} images, not {manifest.count}")
-    return names
+    files = [(digest, name) for digest, _, name in (x.partition("  ") for x in lines if x)]
+    if len(files) != manifest.count:
+        raise ValueError(f"{FILES} names {len(files)} images, not {manifest.count}")
+    return files
 
 
 def shard_names(kind: Kind, count: int, rows_per_file: int) -> list[str]:

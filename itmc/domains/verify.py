@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from itmc.domains import store
 from itmc.domains.decode import BrokenImageError
-from itmc.domains.images import Images
+from itmc.domains.images import Encoded, Images
 from itmc.domains.progress import Progress
-from itmc.domains.store import open_domain, read_manifest
+from itmc.domains.store import Manifest, open_domain, read_manifest
 from itmc.errors import UsageError
 
 _BATCH = 256
@@ -27,7 +28,7 @@ def verify(place: Path, progress: Progress) -> list[str]:
         manifest = read_manifest(place)
         domain = open_domain(place)
         expected = store.pixel_digests(place, manifest)
-        names = store.file_names(place, manifest)
+        files = store.files_of(place, manifest)
     except UsageError as error:
         return [str(error)]
     except (OSError, ValueError) as error:
@@ -39,12 +40,23 @@ def verify(place: Path, progress: Progress) -> list[str]:
         rows = np.arange(start, min(start + _BATCH, manifest.count))
         found = _digests(domain.images, rows)
         wrong += [
-            names[row]
+            _fault(domain.images, row, *files[row], manifest)
             for row, digest in zip(rows.tolist(), found, strict=True)
             if digest != expected[row].tobytes()
         ]
     progress.step(what, manifest.count, manifest.count, "images")
-    return [str(store.damaged(place, f"image {name!r} was altered")) for name in wrong]
+    return [str(store.damaged(place, fault)) for fault in wrong]
+
+
+def _fault(images: Images, row: int, digest: str, name: str, manifest: Manifest) -> str:
+    """What is the matter with an image that is not as it was prepared.
+
+    ``digest``: sha256 of its file. A file that is as it was may still be decoded otherwise.
+    """
+    if isinstance(images, Encoded) and hashlib.sha256(images.content(row)).hexdigest() == digest:
+        then, now = manifest.versions["pillow"], metadata.version("pillow")
+        return f"image {name!r} decodes otherwise with Pillow {now} than with {then} back then"
+    return f"image {name!r} was altered"
 
 
 def _digests(images: Images, rows: np.ndarray) -> list[bytes | None]:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 
 from itmc.domains.catalog import dataset
+from itmc.domains.prepare import prepare
+from itmc.domains.progress import Silent
 from suites.run import main
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,6 +44,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of prepared domains: one for the session, also where workers share it."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store"
+
+
+def prepared(store: Path) -> Path:
+    """Folder of the digits' domains, which are in ``store`` afterwards."""
+    prepare(dataset("digits"), ["hand", "print", "scene"], store / "digits", Silent())
+    return store / "digits"
 
 
 @pytest.fixture(scope="session", autouse=True)

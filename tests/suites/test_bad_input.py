@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from itmc.domains import origins
+from itmc.domains.fetch import FetchError
 from itmc.networks.backbones import create_backbone
 from tests.suites.conftest import Answer, Call
 
@@ -35,7 +37,7 @@ def complaint(answer: Answer) -> str:
     assert "\x1b" not in answer.err
     *before, last = answer.err.splitlines()
     assert last.startswith("suites.run: ")
-    assert all(line.startswith(("preparing ", "warning: ")) for line in before)
+    assert all(line.startswith(("preparing ", "warning: ", "source ")) for line in before)
     assert answer.out == ""
     return last
 
@@ -49,8 +51,8 @@ def only_line(answer: Answer) -> str:
     ("arguments", "given", "allowed"),
     [
         ([], "suite", "--help"),
-        (["digit"], "'digit'", "digits, office31, or a YAML file"),
-        (["nowhere.yaml"], "'nowhere.yaml'", "or a YAML file"),
+        (["digit"], "'digit'", "office_home, visda2017, a YAML file, or a folder"),
+        (["nowhere.yaml"], "'nowhere.yaml'", "a YAML file, or a folder"),
         (["digits", "--methods", "itmcc"], "'itmcc' (did you mean itmc?)", "source_only"),
         (["digits", "--methods", "itmc,uppers"], "'uppers'", "groups references, baselines, itmc"),
         (["digits", "--methods", ","], "no method", "source_only"),
@@ -143,7 +145,7 @@ def test_a_backbone_that_cannot_be(here: Call, backbone: str, said: str) -> None
         ("training: {", "training: {speed: 3, ", "unknown key 'training.speed'; allowed: epochs"),
         ("compression: [0.5, 0.75]", "", "'compression' is missing"),
         ("compression: [0.5, 0.75]", "compression: [2.0]", "2.0 is outside [0, 1)"),
-        ("dataset: digits", "dataset: mnist", "unknown dataset 'mnist'; allowed: digits"),
+        ("dataset: digits", "dataset: mnist", "'mnist'; allowed: classic_digits, digits,"),
         ("tasks: all", "tasks: []", "tasks = []: at least one task"),
         ("tasks: all", "tasks: all\nmethods: 3", "methods = 3"),
         ("tasks: all", "tasks: all\nmethods: {itmc: {speed: 1}}", "hyper-parameter 'speed'"),
@@ -193,12 +195,23 @@ def test_the_fake_office31_is_good(here: Call, fake_office31: Path) -> None:
     """So that what follows is refused for its own reason."""
     answer = here(*office(fake_office31))
     assert answer.code == 0
-    assert "warning: office31/dslr has 62 images, 498 are official" in answer.err
+    assert (
+        "warning: office31/dslr: 436 official images are missing: back_pack/frame_0003"
+        in answer.err
+    )
 
 
-def test_no_data_root(here: Call) -> None:
-    line = only_line(here(*office(None)))
-    assert "--data-root" in line and "webcam" in line
+def test_images_that_cannot_be_downloaded(
+    here: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object) -> Path:
+        raise FetchError("no connection")
+
+    monkeypatch.setattr(origins, "fetch", nothing)
+    monkeypatch.setenv("ITMC_STORE", str(tmp_path / "empty"))
+    line = complaint(here(*office(None)))
+    assert "Office-31 (dslr, webcam)" in line and "domain_adaptation_images.tar.gz" in line
+    assert "python -m suites.data prepare office31 --from PATH" in line
 
 
 def test_a_data_root_that_does_not_exist(here: Call, tmp_path: Path) -> None:
@@ -208,14 +221,14 @@ def test_a_data_root_that_does_not_exist(here: Call, tmp_path: Path) -> None:
 def test_a_data_root_without_the_domain(here: Call, fake_office31: Path) -> None:
     shutil.rmtree(fake_office31 / "dslr")
     line = complaint(here(*office(fake_office31)))
-    assert "'dslr'" in line and "{amazon,dslr,webcam}/images/<class>" in line
+    assert "no images of office31/dslr" in line and "dslr/images/<class>/*" in line
 
 
 def test_a_domain_folder_without_images(here: Call, fake_office31: Path) -> None:
     for image in (fake_office31 / "dslr").rglob("*.jpg"):
         image.rename(image.with_suffix(".txt"))
     line = complaint(here(*office(fake_office31)))
-    assert str(fake_office31 / "dslr") in line and "no images" in line
+    assert str(fake_office31) in line and "no images of office31/dslr" in line
 
 
 def test_a_domain_folder_without_a_class(here: Call, fake_office31: Path) -> None:

@@ -17,10 +17,10 @@ import torch
 
 from itmc.domains.augment import DataConfig, plain
 from itmc.domains.catalog import dataset
-from itmc.domains.store import prepare
+from itmc.domains.store import open_domain
 from itmc.networks import load
 from suites import export, run
-from tests.suites.conftest import REPOSITORY, SMALL, Answer, Call
+from tests.suites.conftest import REPOSITORY, SMALL, Answer, Call, prepared
 
 METADATA = "metadata.json"
 
@@ -78,7 +78,8 @@ def check_use(logits: np.ndarray, images: np.ndarray, about: dict[str, Any], of:
     """The logits are the network's, and the metadata the record's."""
     record = json.loads((of / "record.json").read_text())
     with torch.no_grad():
-        expected = load(of)(plain(images, DataConfig.model_validate(record["data"]))).logits
+        inputs = plain(torch.from_numpy(images), DataConfig.model_validate(record["data"]))
+        expected = load(of)(inputs).logits
     assert expected.std() > 0.01  # so that the comparison says something
     np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-4)
     assert about["classes"] == list(dataset("digits").classes)
@@ -90,7 +91,7 @@ def check_use(logits: np.ndarray, images: np.ndarray, about: dict[str, Any], of:
 
 @pytest.fixture
 def images(store: Path) -> np.ndarray:
-    domain = prepare(dataset("digits"), "print", None, store, lambda text: None)
+    domain = open_domain(prepared(store) / "print")
     return np.array(domain.images[:7])
 
 
@@ -217,17 +218,17 @@ def test_a_record_of_another_network(call: Call, copied: Path) -> None:
     assert "of different networks" in complaint(call(copied, "--format", "pt2"))
 
 
-def test_a_dataset_that_is_not_known_leaves_the_classes_out(call: Call, copied: Path) -> None:
+def test_classes_and_size_are_those_of_the_record(call: Call, copied: Path) -> None:
     path = copied / "record.json"
     record = json.loads(path.read_text())
-    record["dataset"]["name"] = "mine"
+    record["dataset"] |= {"name": "mine", "classes": list("abcdefghij"), "stored_size": 64}
     path.write_text(json.dumps(record))
     assert call(copied, "--format", "pt2").code == 0
     extra = {METADATA: ""}
     torch.export.load(copied / "student.pt2", extra_files=extra)
     about = json.loads(extra[METADATA])
-    assert about["dataset"] == "mine" and about["mean"] == [0.5, 0.5, 0.5]
-    assert not {"classes", "preprocessing"} & about.keys()
+    assert about["dataset"] == "mine" and about["classes"] == list("abcdefghij")
+    assert about["preprocessing"].startswith("RGB resized to 64x64")
 
 
 def test_ctrl_c_leaves_nothing(call: Call, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

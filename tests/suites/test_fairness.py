@@ -19,8 +19,7 @@ from itmc.config import Frozen
 from itmc.cost import count_macs
 from itmc.domains.augment import DataConfig
 from itmc.domains.batches import Batch, Batches, Unlabelled
-from itmc.domains.catalog import DatasetSpec
-from itmc.domains.store import Domain, prepare
+from itmc.domains.store import Domain, open_domain
 from itmc.networks.build import NetworkConfig, build, example
 from itmc.networks.spec import load_network
 from itmc.training.config import TrainingConfig
@@ -29,6 +28,7 @@ from itmc.training.stage import Context
 from suites import record, worker
 from suites.config import Places, RunConfig
 from suites.plan import plan
+from tests.suites.conftest import prepared
 
 COMPRESSIONS = (0.5, 0.75)
 EPOCHS, STEPS = 4, 5
@@ -43,6 +43,7 @@ def config(method: str, compression: float) -> RunConfig:
     return RunConfig(
         suite="tiny", protocol="strict", dataset="digits",
         digests={"hand": "hand", "print": "print"}, images={"hand": 200, "print": 200},
+        classes=tuple("0123456789"), stored_size=32,
         source="hand", target="print", task_index=0, method=method,
         knobs=knobs_of(method, {}).model_dump(mode="json"), compression=compression, seed=0,
         network=NETWORK,
@@ -93,10 +94,10 @@ def train_all(world: World, store: Path, relabel: Callable[[Domain], Domain]) ->
     drawn: list[tuple[int, str]] = []
     original = Batches.at
 
-    def few(spec: DatasetSpec, name: str, *where: Any) -> Domain:
-        whole = prepare(spec, name, *where)
-        domain = Domain(name, np.array(whole.images[:200]), whole.labels[:200], digest=name)
-        return relabel(domain) if name == "print" else domain
+    def few(place: Path) -> Domain:
+        whole = open_domain(place)
+        domain = Domain(whole.name, whole.images[:200], whole.labels[:200], digest=whole.name)
+        return relabel(domain) if whole.name == "print" else domain
 
     def at(self: Batches, step: int) -> Batch:
         batch = original(self, step)
@@ -105,10 +106,10 @@ def train_all(world: World, store: Path, relabel: Callable[[Domain], Domain]) ->
         return batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "prepare", few)
+        patch.setattr(worker, "open_domain", few)
         patch.setattr(Batches, "at", at)
         patch.setattr(record.cost, "durations", lambda networks, *_: np.ones((3, len(networks))))
-        places = Places(out=world.out, store=store, threads=1)
+        places = Places(out=world.out, data=prepared(store), threads=1)
         for job in plan(world.runs()).jobs:
             drawn.clear()
             worker.execute(job.run, job.key, places, lambda *_: None, lambda _: None)
@@ -165,7 +166,7 @@ def test_the_seed_does_reach_the_weights(world: World) -> None:
 
 
 def test_training_is_given_no_target_labels() -> None:
-    assert {f.name for f in dataclasses.fields(Unlabelled)} == {"images"}
+    assert {f.name for f in dataclasses.fields(Unlabelled)} == {"images", "indices"}
     assert {f.name for f in dataclasses.fields(Batch)} == {"source", "labels", "target"}
     assert not {"target", "labels", "evaluate", "evaluator", "domain"} & {
         f.name for f in dataclasses.fields(Context)
@@ -177,15 +178,16 @@ def test_the_evaluator_alone_holds_the_target_labels(
 ) -> None:
     opened: dict[str, Domain] = {}
 
-    def remember(spec: DatasetSpec, name: str, *where: Any) -> Domain:
-        opened[name] = dataclasses.replace(prepare(spec, name, *where), digest=name)
-        return opened[name]
+    def remember(place: Path) -> Domain:
+        opened[place.name] = dataclasses.replace(open_domain(place), digest=place.name)
+        return opened[place.name]
 
-    monkeypatch.setattr(worker, "prepare", remember)
-    opened_run = worker._open(config("dan", 0.0), Places(out=store, store=store))
+    monkeypatch.setattr(worker, "open_domain", remember)
+    opened_run = worker._open(config("dan", 0.0), Places(out=store, data=prepared(store)))
     context, evaluate = opened_run.context, opened_run.evaluator(1)
     labels, images = opened["print"].labels, opened["print"].images
-    assert any(value is labels for value in reachable(evaluate))
+    arrays = [value for value in reachable(evaluate) if isinstance(value, np.ndarray)]
+    assert any(np.array_equal(value, labels) for value in arrays)
     assert any(value is images for value in reachable(context))
     assert not any(
         np.shares_memory(value, labels) or np.array_equal(value, labels)

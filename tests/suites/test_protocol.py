@@ -78,7 +78,8 @@ def test_the_whole_network_by_cdan_alone_is_tested_with_ten_crops() -> None:
 
 @pytest.mark.parametrize(("flip", "count"), [(True, 10), (False, 5)])
 def test_crops_are_the_corners_and_the_centre(flip: bool, count: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    images = torch.from_numpy(drawn)
     config = DataConfig(image_size=8, flip=flip, test_crop=0.75, normalise="half")
     views = list(ten_crops(images, config))
     assert len(views) == count
@@ -111,5 +112,8 @@ def test_of_several_crops_the_mean_probabilities_count() -> None:
 
 def mean_probabilities(network: Network, images: np.ndarray, config: DataConfig) -> np.ndarray:
     with torch.inference_mode():
-        views = [network(view).logits.double().softmax(1) for view in ten_crops(images, config)]
+        views = [
+            network(view).logits.double().softmax(1)
+            for view in ten_crops(torch.from_numpy(images), config)
+        ]
     return torch.stack(views).mean(0).numpy()

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +13,14 @@ import torch
 
 from itmc.domains.augment import DataConfig
 from itmc.domains.batches import Batch, Batches
-from itmc.domains.catalog import DatasetSpec
-from itmc.domains.store import Domain, prepare
+from itmc.domains.store import Domain, open_domain
 from itmc.networks.build import NetworkConfig
 from itmc.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from itmc.training.config import TrainingConfig
 from suites import worker
 from suites.config import Places, RunConfig
 from suites.plan import plan
+from tests.suites.conftest import prepared
 
 EPOCHS = 5
 METHODS = ("itmc", "dan_student", "kd", "kd_stda", "tcp", "mean_teacher", "admp")
@@ -36,12 +35,12 @@ class Interrupted(BaseException):
 def _few_images() -> Iterator[None]:
     """The first images of each domain, so that evaluating takes no time."""
 
-    def few(spec: DatasetSpec, name: str, *where: Any) -> Domain:
-        whole = prepare(spec, name, *where)
-        return Domain(name, np.array(whole.images[:200]), whole.labels[:200], digest=name)
+    def few(place: Path) -> Domain:
+        whole = open_domain(place)
+        return Domain(whole.name, whole.images[:200], whole.labels[:200], digest=whole.name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "prepare", few)
+        patch.setattr(worker, "open_domain", few)
         yield
 
 
@@ -52,6 +51,7 @@ def config(method: str) -> RunConfig:
     return RunConfig(
         suite="tiny", protocol="strict", dataset="digits",
         digests={"hand": "hand", "print": "print"}, images={"hand": 200, "print": 200},
+        classes=tuple("0123456789"), stored_size=32,
         source="hand", target="print", task_index=0, method=method,
         knobs=knobs_of(method, {}).model_dump(mode="json"), compression=0.75, seed=0,
         network=NetworkConfig(bottleneck=16, classes=10, image_size=16),
@@ -64,7 +64,7 @@ def config(method: str) -> RunConfig:
 
 
 def places(out: Path, store: Path) -> Places:
-    return Places(out=out, store=store, threads=1)
+    return Places(out=out, data=prepared(store), threads=1)
 
 
 def silent(*_: object) -> None:

@@ -83,7 +83,7 @@ def test_a_record_has_every_field_of_the_design(grid: Finished) -> None:
     validators = ("source_validation", "entropy", "infomax", "snd", "dev")
     expected = {
         "schema": int, "run": str, "suite": str, "protocol": str, "seed": int, "finished": str,
-        "dataset": {"name": str, "digest": str},
+        "dataset": {"name": str, "digest": str, "classes": list, "stored_size": int},
         "task": {"source": str, "target": str, "name": str},
         "method": {"name": str, "group": str, "label": str, "citation": str, "knobs": dict},
         "network": {"backbone": str, "weights": str, "bottleneck": int},
@@ -93,10 +93,11 @@ def test_a_record_has_every_field_of_the_design(grid: Finished) -> None:
             "last": accuracy, "oracle": chosen,
             **{name: {**chosen, "score": float} for name in validators},
         },
+        "scores": dict.fromkeys(validators, float),
         "cost": {role: {**counts, "latency_ms": latency} for role in ("student", "teacher")},
         "effort": {
-            "images_per_second": float, "peak_memory_bytes": int, "images": int,
-            "forward_images": int, "backward_images": int, "forward_macs": int,
+            "images_per_second": float, "data_share": float, "peak_memory_bytes": int,
+            "images": int, "forward_images": int, "backward_images": int, "forward_macs": int,
             "backward_macs": int,
             "seconds": dict.fromkeys(("data", "train", "prune", "evaluate"), float),
         },

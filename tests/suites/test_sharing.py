@@ -22,7 +22,7 @@ def planned(tmp_path: Any, store: Any) -> Planned:
 
     def make(names: list[str] = METHODS, **changes: Any) -> Plan:
         suite = load_suite("digits", {"tasks": ["hand->print"], "methods": {}} | changes)
-        places = Places(out=tmp_path, store=store)
+        places = Places(out=tmp_path, data=store / "digits")
         return plan(grid(suite.model_copy(update={"methods": changes.get("methods", {})}),
                          selected(names), places, lambda _: None))  # fmt: skip
 

@@ -126,11 +126,14 @@ def test_a_trial_without_all_its_runs_is_not_chosen(
 
 
 def kd_trials(suite: Any, out: Path) -> list[tune.Trial]:
+    from itmc.domains.progress import Silent
     from itmc.domains.store import default_store
     from itmc.training.method import method
     from suites.config import Places
 
-    return tune._trials(suite, method("kd"), Places(out=out, store=default_store()), print)
+    return tune._trials(
+        suite, method("kd"), Places(out=out, data=default_store() / "digits"), Silent()
+    )
 
 
 @given(st.lists(st.floats(-5, 5) | st.just(math.nan), max_size=6))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,19 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from itmc.domains.augment import DataConfig
-from itmc.domains.batches import Batch, Batches, Labelled, Unlabelled, split_source
+from itmc.domains.batches import (
+    Batch,
+    Batches,
+    Fetched,
+    Labelled,
+    Resident,
+    Unlabelled,
+    fits,
+    on_device,
+    split_source,
+    trained_rows,
+)
+from itmc.domains.images import Mapped
 from itmc.domains.store import Domain
 
 SIDE = 8
@@ -34,7 +47,7 @@ def batches(
     labels = np.arange(100, 100 + 2 * sources, dtype=np.int64)
     rows = np.arange(0, 2 * sources, 2)  # only the even ones are for training
     source = Labelled(numbered(2 * sources), labels, rows)
-    target = Unlabelled(numbered(targets, first=150))
+    target = Unlabelled(numbered(targets, first=150), np.arange(targets))
     return Batches(source, target, data, size, seed, torch.device("cpu"))
 
 
@@ -49,7 +62,7 @@ def test_a_batch_depends_on_seed_and_step_only(augment: str) -> None:
     source = Labelled(
         rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8), np.arange(20), np.arange(20)
     )
-    target = Unlabelled(rng.integers(0, 256, (13, 16, 16, 3), dtype=np.uint8))
+    target = Unlabelled(rng.integers(0, 256, (13, 16, 16, 3), dtype=np.uint8), np.arange(13))
 
     def fresh(seed: int) -> Batches:
         return Batches(source, target, data, 4, seed, torch.device("cpu"))
@@ -67,7 +80,8 @@ def test_a_batch_depends_on_seed_and_step_only(augment: str) -> None:
 def test_augmentation_differs_between_seeds_sides_and_steps() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     data = DATA.model_copy(update={"augment": "resized_crop", "image_size": 32})
-    source, target = Labelled(image, np.zeros(1), np.arange(1)), Unlabelled(image)
+    source = Labelled(image, np.zeros(1), np.arange(1))
+    target = Unlabelled(image, np.arange(1))
     seeds = [Batches(source, target, data, 2, seed, torch.device("cpu")) for seed in (0, 1)]
     crops = [
         crop
@@ -124,7 +138,7 @@ def test_the_first_batches_are_those_of_the_first_steps() -> None:
 
 
 def test_training_sees_no_target_label() -> None:
-    assert [f.name for f in fields(Unlabelled)] == ["images"]
+    assert [f.name for f in fields(Unlabelled)] == ["images", "indices"]
     assert [f.name for f in fields(Batch)] == ["source", "labels", "target"]
 
 
@@ -149,3 +163,79 @@ def test_the_holdout_takes_its_share_of_each_class_and_leaves_one(
 def test_the_holdout_depends_on_the_seed_alone() -> None:
     first, again, other = (split_source(domain([30, 30]), 0.2, s)[1].indices for s in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def parted(counts: list[int], tested: list[int]) -> Domain:
+    """A domain with an official test part."""
+    whole = domain(counts)
+    trained = np.setdiff1d(np.arange(sum(counts)), tested)
+    return replace(whole, trained=trained, tested=np.array(tested))
+
+
+def test_all_rows_are_trained_on_unless_there_is_a_test_part() -> None:
+    assert trained_rows(domain([2, 3])).tolist() == [0, 1, 2, 3, 4]
+    assert trained_rows(parted([2, 3], tested=[0, 4])).tolist() == [1, 2, 3]
+
+
+@given(st.sets(st.sampled_from([n for n in range(40) if n not in (0, 20)])), st.integers(0, 3))
+def test_the_official_test_part_is_neither_trained_on_nor_held_out(
+    tested: set[int], seed: int
+) -> None:
+    found = parted([20, 20], sorted(tested))
+    training, validation = split_source(found, 0.2, seed)
+    together = sorted([*training.indices, *validation.indices])
+    assert together == trained_rows(found).tolist()
+    assert not tested & set(together)
+
+
+def test_no_batch_has_an_image_of_an_official_test_part() -> None:
+    found = parted([10, 10], tested=[3, 4, 15])
+    training, _ = split_source(found, 0.0, seed=0)
+    target = Unlabelled(numbered(20, first=150), trained_rows(found))
+    batches = Batches(training, target, DATA, 6, 0, torch.device("cpu"))
+    sources, targets = Counter[int](), Counter[int]()
+    for step in range(17):  # six times each of 17 images
+        batch = batches.at(step)
+        sources.update(numbers(batch.source))
+        targets.update(number - 150 for number in numbers(batch.target))
+    expected = dict.fromkeys(trained_rows(found).tolist(), 6)
+    assert sources == expected and targets == expected
+
+
+def stored(tmp_path: Path, images: np.ndarray) -> Mapped:
+    """``images`` in files of 50."""
+    files = [tmp_path / f"{start}.npy" for start in range(0, len(images), 50)]
+    for index, path in enumerate(files):
+        np.save(path, images[50 * index : 50 * (index + 1)])
+    return Mapped(files, 50, len(images), images.shape[1])
+
+
+def test_images_on_the_device_are_those_that_are_fetched(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (1100, 4, 4, 3), dtype=np.uint8)  # more than go over at once
+    device = torch.device("cpu")
+    fetched = Fetched(stored(tmp_path, images), device)
+    resident = Resident(stored(tmp_path, images), device)
+    for rows in (np.arange(1100), random.integers(0, 1100, 64), np.array([], np.int64)):
+        expected = torch.from_numpy(images[rows])
+        for found in (fetched(rows), resident(rows)):
+            assert found.dtype == torch.uint8 and torch.equal(found, expected)
+
+
+def test_batches_are_the_same_of_stored_images_and_of_arrays(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    both = []
+    for kind in (images, stored(tmp_path, images)):
+        source = Labelled(kind, np.arange(60), np.arange(60))
+        target = Unlabelled(kind, np.arange(60))
+        both.append(Batches(source, target, DATA, 16, 0, torch.device("cpu")))
+    assert all(same(both[0].at(step), both[1].at(step)) for step in range(5))
+
+
+def test_images_stay_in_the_store_where_the_device_is_no_gpu() -> None:
+    assert isinstance(on_device(numbered(2), torch.device("cpu")), Fetched)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(480, True), (479, False), (0, False)])
+def test_a_domain_takes_two_fifths_of_the_free_memory_at_most(free: int, expected: bool) -> None:
+    assert fits(np.zeros((1, 8, 8, 3), np.uint8), free) is expected

@@ -1,222 +1,208 @@
-"""The store of decoded domains: what it reads, what it refuses, and that it decodes once."""
+"""Prepared domains: opened as they were written, and refused in one line if they were altered."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from itmc.domains import store
-from itmc.domains.catalog import DatasetSpec
-from itmc.domains.store import Domain, decode, prepare
-from itmc.errors import UsageError
-
-SPEC = DatasetSpec(
-    name="tiny",
-    kind="folder",
-    counts={"photo": 4, "sketch": 4},
-    letters={"photo": "P", "sketch": "S"},
-    classes=("dog", "cat"),  # the papers' order need not be the alphabet's
-    stored_size=8,
+from itmc.domains.decode import decode
+from itmc.domains.prepare import prepare
+from itmc.domains.progress import Silent
+from itmc.domains.store import (
+    KINDS,
+    Domain,
+    Kind,
+    default_store,
+    file_names,
+    is_prepared,
+    open_domain,
+    read_manifest,
 )
-COLOURS = {
-    "cat_0": (250, 10, 10),
-    "cat_1": (10, 250, 10),
-    "dog_0": (10, 10, 250),
-    "dog_1": (9, 9, 9),
-}
+from itmc.errors import UsageError
+from tests.itmc.domains.tiny import COLOURS, TINY, paint, tiny
 
 
-def make(root: Path, domain: str = "photo", below: str = "") -> Path:
-    """Two images of one colour for each class."""
-    for name, colour in COLOURS.items():
-        folder = root / domain / below / name[:3]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (12, 10), colour).save(folder / f"{name}.png")
-    return root
+def prepared(tmp_path: Path, kind: Kind = "arrays") -> Path:
+    """The folder of a prepared domain."""
+    home = tmp_path / "store" / "tiny"
+    prepare(TINY, ["photo"], home, Silent(), tiny(tmp_path / "data"), kind)
+    return home / "photo"
 
 
-def opened(root: Path | None, place: Path, said: list[str] | None = None) -> Domain:
-    return prepare(SPEC, "photo", root, place, (said if said is not None else []).append)
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return prepared(tmp_path, request.param)
 
 
-@pytest.mark.parametrize("below", ["", "images"])
-def test_images_and_labels_come_in_the_order_of_classes_and_names(
-    below: str, tmp_path: Path
-) -> None:
-    found = opened(make(tmp_path / "data", below=below), tmp_path / "store")
-    assert found.images.shape == (4, 8, 8, 3) and found.images.dtype == np.uint8
-    assert found.labels.tolist() == [0, 0, 1, 1]
-    colours = [COLOURS[n] for n in ("dog_0", "dog_1", "cat_0", "cat_1")]
-    assert [tuple(image[4, 4].tolist()) for image in found.images] == colours
+def test_what_is_stored_is_what_decoding_gives(place: Path, tmp_path: Path) -> None:
+    found = open_domain(place)
+    paths = [tmp_path / "data/photo" / name for name in COLOURS]
+    for path, image in zip(paths, found.images, strict=True):
+        assert np.array_equal(image, decode(path.read_bytes(), 8, "x"))
+    assert [tuple(image[4, 4]) for image in found.images] == list(COLOURS.values())
+    assert found.labels.tolist() == [0, 0, 1, 1] and found.labels.dtype == np.int64
+    assert (found.name, found.labelled, found.trained, found.tested) == ("photo", True, None, None)
 
 
-def test_the_second_opening_decodes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[Path] = []
-
-    def counting(path: Path, size: int) -> np.ndarray:
-        calls.append(path)
-        return decode(path, size)
-
-    monkeypatch.setattr(store, "decode", counting)
-    root = make(tmp_path / "data")
-    first = opened(root, tmp_path / "store")
-    assert len(calls) == 4
-    second = opened(root, tmp_path / "store")
-    assert len(calls) == 4
-    assert np.array_equal(first.images, second.images) and first.digest == second.digest
+def test_the_manifest_says_what_the_domain_is(place: Path) -> None:
+    manifest = read_manifest(place)
+    assert (manifest.dataset, manifest.domain, manifest.count) == ("tiny", "photo", 4)
+    assert (manifest.classes, manifest.size, manifest.filter) == (("dog", "cat"), 8, "bilinear")
+    assert manifest.gaps == () and set(manifest.versions) == {"pillow", "numpy"}
+    assert file_names(place, manifest) == [f"photo/{name}" for name in COLOURS]
+    others = sum(path.stat().st_size for path in place.iterdir() if path.name != "manifest.json")
+    assert abs(manifest.bytes - others) < 1000
 
 
-def test_a_changed_folder_is_prepared_anew(tmp_path: Path) -> None:
-    root = make(tmp_path / "data")
-    before = opened(root, tmp_path / "store")
-    path = root / "photo" / "cat" / "cat_0.png"
-    Image.new("RGB", (12, 10), (1, 2, 3)).save(path)
-    os.utime(path, ns=(1, 1))
-    after = opened(root, tmp_path / "store")
-    assert before.digest != after.digest
-    assert after.images[2, 4, 4].tolist() == [1, 2, 3]
+def test_the_files_are_recorded_with_their_sha256_as_sha256sum_does(place: Path) -> None:
+    content = (place.parents[2] / "data/photo/dog/dog_0.png").read_bytes()
+    first = (place / "files.txt").read_text().splitlines()[0]
+    assert first == f"{hashlib.sha256(content).hexdigest()}  photo/dog/dog_0.png"
 
 
-def test_the_digest_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
-    here = opened(make(tmp_path / "here"), tmp_path / "store")
-    there = opened(make(tmp_path / "elsewhere", below="images"), tmp_path / "other" / "store")
-    assert here.digest == there.digest
+def test_kept_files_are_as_they_were(tmp_path: Path) -> None:
+    place = prepared(tmp_path, "jpeg")
+    contents = [(tmp_path / "data/photo" / name).read_bytes() for name in COLOURS]
+    assert (place / "encoded-00000.bin").read_bytes() == b"".join(contents)
 
 
-def test_the_digest_depends_on_the_labels_too(tmp_path: Path) -> None:
-    here = opened(make(tmp_path / "here"), tmp_path / "store")
-    swapped = make(tmp_path / "there") / "photo"
-    (swapped / "cat").rename(swapped / "x")
-    (swapped / "dog").rename(swapped / "cat")
-    (swapped / "x").rename(swapped / "dog")
-    assert opened(tmp_path / "there", tmp_path / "store").digest != here.digest
-
-
-def test_an_unofficial_count_is_said_and_used(tmp_path: Path) -> None:
-    root, said = make(tmp_path / "data"), []
-    opened(root, tmp_path / "store", said)
-    assert said == ["preparing tiny/photo ..."]
-    (root / "photo" / "cat" / "cat_1.png").unlink()
-    found = opened(root, tmp_path / "store", said)
-    assert len(found.images) == 3
-    assert "warning: tiny/photo has 3 images, 4 are official" in said
-
-
-def test_a_truncated_jpeg_is_named_and_nothing_is_kept(tmp_path: Path) -> None:
-    root = make(tmp_path / "data")
-    path = root / "photo" / "dog" / "broken.jpg"
-    random = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(random).save(path)
-    path.write_bytes(path.read_bytes()[:900])
-    for _ in range(2):
-        with pytest.raises(UsageError, match=r"broken\.jpg' cannot be decoded"):
-            opened(root, tmp_path / "store")
-    assert not list((tmp_path / "store").rglob("*.npy"))
-    path.unlink()
-    assert len(opened(root, tmp_path / "store").images) == 4
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "ppm", "webp"])
-def test_wherever_a_file_is_cut_it_decodes_or_is_named(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"cut.{ending}"
-    random = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    Image.fromarray(random).save(path)
-    content = path.read_bytes()
-    refused = 0
-    for length in range(0, len(content), 3):
-        path.write_bytes(content[:length])
-        try:
-            assert decode(path, 4).shape == (4, 4, 3)
-        except UsageError as error:
-            refused += path.name in str(error)
-    assert refused > 10
-
-
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"gone' does not exist"):
-        opened(tmp_path / "gone", tmp_path / "store")
-    with pytest.raises(UsageError, match="--data-root"):
-        opened(None, tmp_path / "store")
-
-
-def test_a_missing_domain_is_named_with_the_expected_layout(tmp_path: Path) -> None:
-    make(tmp_path / "data", "sketch")
-    with pytest.raises(UsageError, match=r"no domain folder 'photo'.*\{photo,sketch\}/images"):
-        opened(tmp_path / "data", tmp_path / "store")
-
-
-def test_a_domain_without_images_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "photo" / "cat"
-    folder.mkdir(parents=True)
-    (folder / "notes.txt").write_text("nothing to see")
-    with pytest.raises(UsageError, match="photo' has no images"):
-        opened(tmp_path / "data", tmp_path / "store")
-
-
-def test_a_missing_class_is_named(tmp_path: Path) -> None:
-    root = make(tmp_path / "data")
-    for path in (root / "photo" / "dog").iterdir():
-        path.unlink()
-    with pytest.raises(UsageError, match="lacks 1 of 2 classes: dog"):
-        opened(root, tmp_path / "store")
-
-
-def test_a_damaged_store_says_what_to_delete(tmp_path: Path) -> None:
-    root = make(tmp_path / "data")
-    opened(root, tmp_path / "store")
-    (manifest,) = (tmp_path / "store").rglob("manifest.json")
-    content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(content | {"format": 99}))
-    with pytest.raises(UsageError, match=r"damaged.*delete that folder"):
-        opened(root, tmp_path / "store")
-    manifest.write_text("{")
-    with pytest.raises(UsageError, match="damaged"):
-        opened(root, tmp_path / "store")
-
-
-def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
-    (tmp_path / "store").write_text("a file")
-    with pytest.raises(UsageError, match="ITMC_STORE"):
-        opened(make(tmp_path / "data"), tmp_path / "store")
+def refused(place: Path, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_domain(place)
+    message = str(caught.value)
+    assert repr(str(place)) in message and reason in message and "\n" not in message
+    assert "delete that folder and prepare tiny again" in message
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected", "ending"),
+    ("change", "reason"),
     [
-        ("L", 100, (100, 100, 100), "png"),
-        ("1", 1, (255, 255, 255), "png"),
-        ("LA", (100, 50), (100, 100, 100), "png"),
-        ("RGBA", (10, 20, 30, 128), (10, 20, 30), "png"),
-        ("CMYK", (255, 0, 0, 0), (0, 255, 255), "jpg"),
+        ({"count": 3}, "manifest.json was altered"),
+        ({"digest": "0" * 64}, "manifest.json was altered"),
+        ({"gaps": ["none"]}, "manifest.json was altered"),
+        ({"more": 1}, "manifest.json was altered"),
+        ({"checksum": None}, "manifest.json was altered"),
+        ({"format": 99}, "another version of this program (format 99, not 2)"),
+        ({"format": None}, "another version of this program (format None, not 2)"),
     ],
 )
-def test_every_mode_becomes_rgb(
-    mode: str, colour: object, expected: tuple[int, ...], ending: str, tmp_path: Path
+def test_an_altered_manifest_is_refused(
+    change: dict[str, object], reason: str, place: Path
 ) -> None:
-    path = tmp_path / f"image.{ending}"
-    Image.new(mode, (6, 5), colour).save(path)  # type: ignore[arg-type]
-    found = decode(path, 4)
-    assert found.shape == (4, 4, 3) and found.dtype == np.uint8
-    assert np.abs(found.astype(int) - expected).max() <= 4
+    manifest = place / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    refused(place, reason)
 
 
-def test_a_palette_is_resolved_before_resizing(tmp_path: Path) -> None:
-    image = Image.new("P", (6, 6), 1)
-    image.putpalette([0, 0, 0, 200, 100, 50])
-    image.save(tmp_path / "palette.png")
-    assert np.array_equal(np.unique(decode(tmp_path / "palette.png", 4).reshape(-1, 3), axis=0),
-                          [[200, 100, 50]])  # fmt: skip
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe", b"null"])
+def test_a_manifest_that_is_none_is_refused(content: bytes, place: Path) -> None:
+    (place / "manifest.json").write_bytes(content)
+    refused(place, "is damaged")
 
 
-def test_images_are_squeezed_to_a_square_with_the_named_filter(tmp_path: Path) -> None:
-    random = np.random.default_rng(0).integers(0, 256, (10, 16, 3), dtype=np.uint8)
-    Image.fromarray(random).save(tmp_path / "wide.png")
-    expected = Image.fromarray(random).resize((8, 8), Image.Resampling.BILINEAR)
-    assert np.array_equal(decode(tmp_path / "wide.png", 8), np.asarray(expected))
+@pytest.mark.parametrize("name", ["labels.npy", "tested.npy", "pixels.npy"])
+def test_altered_labels_and_digests_are_refused(name: str, place: Path) -> None:
+    array = np.load(place / name)
+    array[0] = 1
+    np.save(place / name, array)
+    refused(place, "labels or digests are not those of the manifest")
+    np.save(place / name, array[:-1])
+    refused(place, f"{name} holds")
+    (place / name).write_bytes(b"\x93NUMPY")
+    refused(place, "is damaged")
+    (place / name).unlink()
+    refused(place, "No such file")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_or_cut_off_shard_is_refused(kind: Kind, tmp_path: Path) -> None:
+    place = prepared(tmp_path, kind)
+    (shard,) = [*place.glob("images-*"), *place.glob("encoded-*")]
+    content = shard.read_bytes()
+    for length in (0, 50, len(content) - 1):
+        shard.write_bytes(content[:length])
+        refused(place, "is damaged")
+    shard.unlink()
+    refused(place, shard.name)
+
+
+@pytest.mark.parametrize("name", ["where.npy", "files.txt"])
+def test_kept_files_without_their_places_or_names_are_refused(name: str, tmp_path: Path) -> None:
+    place = prepared(tmp_path, "jpeg")
+    content = (place / name).read_bytes()
+    (place / name).write_bytes(content[: len(content) // 2])
+    refused(place, "is damaged")
+    (place / name).unlink()
+    refused(place, name)
+
+
+def digest_of(root: Path, home: Path, kind: Kind = "arrays") -> str:
+    return prepare(TINY, ["photo"], home, Silent(), root, kind)["photo"].digest
+
+
+def test_the_digest_is_of_the_content_wherever_and_however_it_is_stored(tmp_path: Path) -> None:
+    here, there = tiny(tmp_path / "here"), tiny(tmp_path / "elsewhere/deep", below="images")
+    places = [(here, "a", "arrays"), (here, "b", "jpeg"), (there.parent, "c", "arrays")]
+    digests = {digest_of(root, tmp_path / name, kind) for root, name, kind in places}  # type: ignore[arg-type]
+    assert len(digests) == 1
+
+
+def test_the_digest_depends_on_images_and_labels(tmp_path: Path) -> None:
+    digests = [digest_of(tiny(tmp_path / "data"), tmp_path / "a")]
+    paint(tmp_path / "data/photo/cat/cat_0.png", (1, 1, 1))
+    digests.append(digest_of(tmp_path / "data", tmp_path / "b"))
+    swapped = tiny(tmp_path / "swapped") / "photo"
+    for name, other in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (swapped / name).rename(swapped / other)
+    digests.append(digest_of(tmp_path / "swapped", tmp_path / "c"))
+    assert len(set(digests)) == 3
+
+
+def test_classes_in_other_scripts_are_stored_and_read(tmp_path: Path) -> None:
+    spec = TINY.model_copy(update={"classes": ("Hündin", "猫")})
+    for name in spec.classes:
+        paint(tmp_path / "data/photo" / name / "ä.png")
+    prepare(spec, ["photo"], tmp_path / "store", Silent(), tmp_path / "data")
+    manifest = read_manifest(tmp_path / "store/photo")
+    assert manifest.classes == spec.classes
+    assert file_names(tmp_path / "store/photo", manifest) == [
+        "photo/Hündin/ä.png",
+        "photo/猫/ä.png",
+    ]
+    assert "猫" in (tmp_path / "store/photo/manifest.json").read_text(encoding="utf-8")
+
+
+def test_a_domain_that_is_open_can_be_read_after_it_is_replaced(place: Path) -> None:
+    before = open_domain(place)
+    expected = np.asarray(before.images).copy()
+    root = place.parents[2] / "data"
+    paint(root / "photo/cat/cat_0.png", (1, 1, 1))
+    after = prepare(TINY, ["photo"], place.parent, Silent(), root)["photo"]
+    assert np.array_equal(before.images[:], expected)
+    assert {path.name for path in place.parent.iterdir()} == {"photo", ".lock"}
+    assert after.digest != before.digest and after.images[2][4, 4].tolist() == [1, 1, 1]
+    shutil.rmtree(place)
+    assert np.array_equal(before.images[:], expected) and not is_prepared(place)
+
+
+def test_the_store_is_in_the_users_cache_unless_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ITMC_STORE", "/big/disk")
+    assert default_store() == Path("/big/disk")
+    monkeypatch.setenv("ITMC_STORE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert default_store() == Path("/cache/itmc-bench")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert default_store() == Path("/home/me/.cache/itmc-bench")
+
+
+def test_a_domain_without_labels_says_so() -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    assert not Domain("photo", images, np.array([-1, -1]), "digest").labelled

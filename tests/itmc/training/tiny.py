@@ -45,7 +45,8 @@ def context(seed: int = 0, **training: Any) -> Context:
     }  # fmt: skip
     config = TrainingConfig.model_validate(defaults | training)
     source, _ = split_source(domain("source", tint=10), 0.1, seed)
-    target = Unlabelled(domain("target", tint=50).images)
+    images = domain("target", tint=50).images
+    target = Unlabelled(images, np.arange(len(images)))
     network = NetworkConfig(bottleneck=12, classes=CLASSES, image_size=SIDE)
     cpu = torch.device("cpu")
     batches = Batches(source, target, DATA, config.batch_size, seed, cpu)
