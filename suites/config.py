@@ -323,7 +323,8 @@ def explain(error: ValidationError) -> str:
     if not first["loc"]:  # of several keys together, which the message names
         return str(first["msg"]).removeprefix("Value error, ")
     # Which kind of dataset was meant is no key that anybody wrote.
-    *parents, key = (str(part) for part in first["loc"] if part not in ("own", "name"))
+    tagged = first["loc"][0] == "dataset" and len(first["loc"]) > 1
+    *parents, key = map(str, [first["loc"][0], *first["loc"][1 + tagged :]])
     if first["type"] == "extra_forbidden":
         model: Any = SuiteConfig
         for part in parents:

@@ -116,8 +116,10 @@ def _print_gaps(manifest: Manifest) -> None:
 def _list(options: argparse.Namespace) -> int:
     """What is prepared, and what could be."""
     table = Table("domain", "letter", "images", "MB", "kept as", "differences", box=None)
-    for column in (2, 3):
-        table.columns[column].justify = "right"
+    for column in table.columns[:5]:
+        column.no_wrap = True  # what is too wide for the terminal is the last one
+    table.columns[2].justify = table.columns[3].justify = "right"
+    table.columns[5].overflow = "fold"
     for spec in (dataset(name) for name in names()):
         for domain, declared in spec.domains.items():
             place = default_store() / spec.store_name / domain
