@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -24,6 +26,7 @@ _LINE = 0.16
 # Points; of the white line around markers, which keeps them apart.
 EDGE = 0.4
 _LEGEND_COLUMNS = 3
+_OTHER_SCRIPTS = ("Noto Sans CJK", "Source Han Sans", "WenQuanYi", "IPAGothic", "Unifont")
 
 
 def looks_of(comparison: Comparison) -> dict[str, Look]:
@@ -166,8 +169,18 @@ def style() -> AbstractContextManager[None]:
             "grid.color": "0.9",
             "grid.linewidth": 0.6,
             "pdf.fonttype": 42,
+            "font.family": ["DejaVu Sans", *_fonts_of_other_scripts()],
         }
     )
+
+
+@cache
+def _fonts_of_other_scripts() -> list[str]:
+    """Installed fonts for names that the usual one has no letters for."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return sorted(name for name in installed if name.startswith(_OTHER_SCRIPTS))
 
 
 def file_content(figure: Figure, kind: str) -> bytes:
@@ -175,6 +188,8 @@ def file_content(figure: Figure, kind: str) -> bytes:
     content = io.BytesIO()
     # No time of day.
     metadata = {"CreationDate": None} if kind == "pdf" else {}
-    with style():
+    with style(), warnings.catch_warnings():
+        # Letters that no font here has are drawn as boxes; a line a letter says no more than they.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing", category=UserWarning)
         figure.savefig(content, format=kind, dpi=200, metadata=metadata)
     return content.getvalue()

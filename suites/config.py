@@ -292,6 +292,8 @@ def _content(given: str) -> dict[str, Any]:
     path = Path(given) if given.endswith((".yaml", ".yml")) else SUITES / f"{given}.yaml"
     if not path.is_file() and Path(given).is_dir():
         return {**_content(_OWN), "dataset": {"path": given}}
+    if not path.is_file() and "/" in given:
+        raise UsageError(f"{given!r} does not exist; give a suite's YAML or a folder of images")
     if not path.is_file():
         raise UsageError(
             f"unknown suite {given!r}; allowed: {', '.join(suite_names())}, a YAML file, or a "

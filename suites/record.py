@@ -35,8 +35,11 @@ def make_record(
     history: Sequence[dict[str, Any]],
     histories: Sequence[Sequence[dict[str, Any]]],
     context: Context,
+    gaps: dict[str, list[str]],
 ) -> dict[str, Any]:
     """The record of ``run``, whose last stage has the log ``history``, those before ``histories``.
+
+    ``gaps``: how each domain differs from the official one, in words.
 
     The budget is a share of the student's own backbone, whoever the teacher is. ``scores`` are the
     label-free ones of the last epoch; ``accuracy`` is as ``select`` gives it, for a target without
@@ -59,6 +62,7 @@ def make_record(
             "images": run.images,
             "classes": list(run.classes),
             "stored_size": run.stored_size,
+            "gaps": gaps,
         },
         "task": {
             "source": run.source,

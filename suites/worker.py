@@ -108,7 +108,7 @@ def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) ->
     own = run.stage_key(node)
     before = {run.stage_key(n) for n in node.walk()} - {own}
     histories = [checkpoint.read_progress(job_folder(places.out, key, False)) for key in before]
-    record = make_record(run, handover.network, history, histories, data.context)
+    record = make_record(run, handover.network, history, histories, data.context, data.gaps)
     write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
 
 
@@ -139,6 +139,8 @@ class Opened:
     context: Context
     evaluator: Callable[[int], Evaluator]
     """By the number of crops to test each image with."""
+    gaps: dict[str, list[str]]
+    """How each domain differs from the official one."""
 
 
 def _open(run: RunConfig, places: Places) -> Opened:
@@ -170,6 +172,7 @@ def _open(run: RunConfig, places: Places) -> Opened:
     return Opened(
         context(run.network, places.weights_file, teacher),
         lambda crops: Evaluator(training, validation, target, data, device, crops),
+        {domain.name: list(domain.gaps) for domain in (source, target)},
     )
 
 

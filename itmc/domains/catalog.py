@@ -41,6 +41,8 @@ class DomainSpec(Frozen):
     """Names of text files with a path and a class a line, where the dataset has such."""
     tested_lists: tuple[str, ...] = ()
     """The same, of the test part."""
+    labelled: bool = True
+    """Whether the classes of its images are known; only a labelled domain can be a source."""
     per_class: tuple[int, ...] = ()
     """Number of images of each class, where files are ``numbered``."""
     members: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
@@ -125,8 +127,9 @@ class DatasetSpec(Frozen):
         return source, target
 
     def tasks(self) -> tuple[tuple[str, str], ...]:
-        """All ordered pairs of domains."""
-        return tuple((s, t) for s in self.domains for t in self.domains if s != t)
+        """All ordered pairs of domains whose source has labels."""
+        sources = [name for name, domain in self.domains.items() if domain.labelled]
+        return tuple((s, t) for s in sources for t in self.domains if s != t)
 
     @property
     def store_name(self) -> str:

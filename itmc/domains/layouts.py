@@ -211,7 +211,7 @@ def _label(spec: DatasetSpec, known: Mapping[str, int], line: Line) -> int:
 
 
 def _in_class_folders(spec: DatasetSpec, domain: str, base: Path, folder: Path) -> Listing:
-    folder = _of_classes(folder)
+    folder = of_classes(folder)
     known = _classes(spec)
     members: list[Member] = []
     others: list[str] = []
@@ -229,7 +229,7 @@ def _in_class_folders(spec: DatasetSpec, domain: str, base: Path, folder: Path) 
     return Listing(_ordered(members), tuple(notes))
 
 
-def _of_classes(folder: Path) -> Path:
+def of_classes(folder: Path) -> Path:
     """Where a domain's classes are: in it, in ``images``, or in a folder of its own name.
 
     The latter is what unpacking its archive into its folder gives; where there are others beside

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from itmc.config import Frozen, digest
 from itmc.domains.catalog import DatasetSpec, DomainSpec
 from itmc.domains.decode import ENDINGS
-from itmc.domains.layouts import default_lists, images_in, plain_name, some, subfolders
+from itmc.domains.layouts import default_lists, images_in, of_classes, plain_name, some, subfolders
 from itmc.domains.lists import read_list
 from itmc.errors import UsageError
 
@@ -102,7 +102,15 @@ def _domains(own: OwnDataset, root: Path) -> dict[str, DomainSpec]:
             raise UsageError(
                 f"{str(root)!r} has neither a folder {name!r} nor a list {name + '.txt'!r}"
             )
-    return {name: DomainSpec(letter=letter) for name, letter in letters.items()}
+    return {
+        name: DomainSpec(letter=letter, labelled=_is_labelled(root, name))
+        for name, letter in letters.items()
+    }
+
+
+def _is_labelled(root: Path, domain: str) -> bool:
+    """Whether a domain has a list, or folders of classes."""
+    return _list_of(root, domain) is not None or bool(_class_folders(root / domain))
 
 
 def _is_list(path: Path) -> bool:
@@ -126,14 +134,14 @@ def _has_images(folder: Path) -> bool:
 def _classes(root: Path, domain: str) -> dict[str, str]:
     """Names of a domain's classes by their plain names; none where it has no labels."""
     folder, listed = root / domain, _list_of(root, domain)
-    if listed is not None:
-        names = _listed_classes(listed)
-    else:
-        inner = folder / "images"
-        places = subfolders(inner if inner.is_dir() else folder)
-        names = [place.name for place in places if _has_images(place)]
+    names = _class_folders(folder) if listed is None else _listed_classes(listed)
     _refuse_alike(names, f"classes of {domain}")
     return {plain_name(name): name for name in names}
+
+
+def _class_folders(folder: Path) -> list[str]:
+    """The folders of images in that of a domain."""
+    return [place.name for place in subfolders(of_classes(folder)) if _has_images(place)]
 
 
 def _listed_classes(path: Path) -> list[str]:

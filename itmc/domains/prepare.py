@@ -54,18 +54,21 @@ def prepare(
             is wrong with are prepared before.
     """
     try:
-        if origin is None and all(_is_there(home / name, kind) for name in domains):
-            return {name: open_domain(home / name) for name in domains}
-        home.mkdir(parents=True, exist_ok=True)
-        lock = home / ".lock"
-        with alone(lock, f"another process prepares {spec.name}", progress):
-            _Preparation(spec, home, progress, kind, mirrors).run(domains, origin)
+        if origin is not None or not all(_is_there(home / name, kind) for name in domains):
+            home.mkdir(parents=True, exist_ok=True)
+            lock = home / ".lock"
+            with alone(lock, f"another process prepares {spec.name}", progress):
+                _Preparation(spec, home, progress, kind, mirrors).run(domains, origin)
     except OSError as error:
         raise StoreError(
             f"the image store {str(home.parent)!r} cannot be written ({error.strerror or error}); "
             "set ITMC_STORE to a folder that can"
         ) from error
-    return {name: open_domain(home / name) for name in domains}
+    opened = {name: open_domain(home / name) for name in domains}
+    for name, domain in opened.items():  # every time: whoever uses them now may not know
+        for gap in domain.gaps:
+            progress.say(f"warning: {spec.name}/{name}: {gap}")
+    return opened
 
 
 def duplicates(places: Sequence[Path]) -> list[tuple[str, str]]:
@@ -230,8 +233,6 @@ class _Preparation:
         self._progress.say(f"preparing {found.dataset}/{found.domain}, {len(found.labels)} images")
         write(found, place, self._kind or _kind(place), self._progress)
         self._new.append(found.domain)
-        for gap in read_manifest(place).gaps:
-            self._progress.say(f"warning: {found.dataset}/{found.domain}: {gap}")
 
     def _is_unchanged(self, name: str, identity: str) -> bool:
         place = self._home / name

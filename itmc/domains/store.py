@@ -52,6 +52,8 @@ class Domain:
     """Rows to train on, where there is an official test part; ``None``: all."""
     tested: NDArray[np.int64] | None = None
     """Rows to judge on, where there is an official test part; ``None``: all."""
+    gaps: tuple[str, ...] = ()
+    """How it differs from the official data."""
 
     @property
     def labelled(self) -> bool:
@@ -150,6 +152,7 @@ def open_domain(place: Path) -> Domain:
         manifest.digest,
         np.flatnonzero(~tested) if has_test_part else None,
         np.flatnonzero(tested) if has_test_part else None,
+        manifest.gaps,
     )
 
 
@@ -186,7 +189,7 @@ def damaged(place: Path, error: BaseException | str) -> UsageError:
 
 
 def _repair(place: Path) -> str:
-    return f"delete that folder and prepare {place.parent.name} again (python -m suites.data)"
+    return "delete that folder and prepare the dataset again (python -m suites.data prepare ...)"
 
 
 def _column(path: Path, kind: Any, shape: Sequence[int]) -> Any:

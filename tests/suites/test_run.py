@@ -83,7 +83,8 @@ def test_a_record_has_every_field_of_the_design(grid: Finished) -> None:
     validators = ("source_validation", "entropy", "infomax", "snd", "dev")
     expected = {
         "schema": int, "run": str, "suite": str, "protocol": str, "seed": int, "finished": str,
-        "dataset": {"name": str, "digest": str, "classes": list, "stored_size": int},
+        "dataset": {"name": str, "digest": str, "classes": list, "stored_size": int,
+                    "gaps": dict},
         "task": {"source": str, "target": str, "name": str},
         "method": {"name": str, "group": str, "label": str, "citation": str, "knobs": dict},
         "network": {"backbone": str, "weights": str, "bottleneck": int},

@@ -76,7 +76,7 @@ def refused(place: Path, reason: str) -> None:
         open_domain(place)
     message = str(caught.value)
     assert repr(str(place)) in message and reason in message and "\n" not in message
-    assert "delete that folder and prepare tiny again" in message
+    assert "delete that folder and prepare the dataset again" in message
 
 
 @pytest.mark.parametrize(
