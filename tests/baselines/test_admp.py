@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -207,24 +208,33 @@ def test_the_mask_comes_nearer_the_hard_one_as_rho_grows(tmp_path: Path) -> None
     assert gaps[0] > gaps[1] > gaps[2]
 
 
-def test_the_mask_that_is_found_is_better_than_random_ones(tmp_path: Path) -> None:
-    stage = stage_of(0.75, training={"steps_per_epoch": 20, "epochs": 2}, search=1.0)
+def test_the_masks_that_are_found_are_better_than_random_ones() -> None:
+    """By a fifth over ten seeds: of one seed, chance may have it the other way."""
+    found, random = np.array([found_and_random(seed) for seed in range(10)]).mean(0)
+    assert found < 0.8 * random
+
+
+def found_and_random(seed: int) -> tuple[float, float]:
+    """Source loss with the mask that a search has found, and the median with random ones."""
+    settings = {"steps_per_epoch": 20, "epochs": 2, "seed": seed}
+    stage = stage_of(0.75, training=settings, search=1.0)
     stage.train_mode()
     for step in range(40):
         tiny.one_step(stage, stage.context.batches.at(step), 0.0)
         if step == 19:
             stage.masks.project()
     stage.masks.project()
-    batch = stage.context.batches.at(50)
+    batches = [stage.context.batches.at(step) for step in range(50, 54)]
 
     def loss() -> float:
         with torch.no_grad():
-            source, _ = outputs_by_hand(stage, batch, stage.masks.hard)
-        return F.cross_entropy(source.logits, batch.labels).item()
+            outputs = [outputs_by_hand(stage, batch, stage.masks.hard)[0] for batch in batches]
+        each = [F.cross_entropy(o.logits, b.labels) for o, b in zip(outputs, batches, strict=True)]
+        return torch.stack(each).mean().item()
 
     found, random = loss(), []
-    for seed in range(10):
-        generator = torch.Generator().manual_seed(seed)
+    for draw in range(9):
+        generator = torch.Generator().manual_seed(draw)
         with torch.no_grad():
             for value in stage.masks.soft.values.values():
                 value.copy_(torch.rand(value.shape, generator=generator))
@@ -232,7 +242,7 @@ def test_the_mask_that_is_found_is_better_than_random_ones(tmp_path: Path) -> No
                 value.zero_()
         stage.masks.project()
         random.append(loss())
-    assert found < sorted(random)[2]
+    return found, float(np.median(random))
 
 
 def test_its_passes_are_counted(tmp_path: Path) -> None:
