@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -42,7 +43,7 @@ class Images(Protocol):
         """A copy of the images of ``rows``, ``(len(rows), S, S, 3)``, or of one, ``(S, S, 3)``."""
 
 
-class _Stored:
+class _Stored(ABC):
     """What both kinds share: rows, and that no more than ``_RESIDENT`` bytes stay mapped.
 
     What is read through a memory map counts as the process's memory until the system wants it back;
@@ -67,8 +68,9 @@ class _Stored:
         chosen = np.arange(len(self))[rows]
         return self._read(chosen)
 
+    @abstractmethod
     def _read(self, rows: NDArray[np.int64]) -> Pixels:
-        raise NotImplementedError
+        """Copies of the images of ``rows``."""
 
     def _release(self, touched: int) -> None:
         """Count ``touched`` bytes; give back what is mapped when they are too many."""

@@ -17,6 +17,7 @@ from PIL import Image
 from itmc.domains.catalog import dataset
 from itmc.domains.prepare import prepare
 from itmc.domains.progress import Silent
+from suites.data import main as data_main
 from suites.run import main
 
 REPOSITORY = Path(__file__).parents[2]
@@ -98,3 +99,22 @@ def fake_office31(tmp_path: Path) -> Path:
                 pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"frame_{index:04}.jpg")
     return tmp_path / "office31"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of the test's own."""
+    monkeypatch.setenv("ITMC_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def data(home: Path, capfd: pytest.CaptureFixture[str]) -> Call:
+    """``suites.data`` in this process, with a store of the test's own."""
+
+    def call(*arguments: object) -> Answer:
+        capfd.readouterr()
+        code = data_main([str(argument) for argument in arguments])
+        return Answer(code, *capfd.readouterr())
+
+    return call

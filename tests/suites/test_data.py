@@ -20,7 +20,6 @@ from PIL import Image
 
 from itmc.domains import archives, write
 from itmc.domains.catalog import dataset
-from suites.data import main
 from tests.suites.conftest import REPOSITORY, Answer, Call
 from tests.suites.pictures import fake
 
@@ -49,25 +48,6 @@ def office31(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def caltech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Office-Caltech, the smallest; tests leave it as it is."""
     return fake("office_caltech", tmp_path_factory.mktemp("fake") / "c10", "{domain}/{group}")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own."""
-    monkeypatch.setenv("ITMC_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def data(home: Path, capfd: pytest.CaptureFixture[str]) -> Call:
-    """The command in this process, with that store."""
-
-    def call(*arguments: object) -> Answer:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Answer(code, *capfd.readouterr())
-
-    return call
 
 
 def pixels(home: Path, name: str) -> bytes:

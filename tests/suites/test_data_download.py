@@ -19,9 +19,8 @@ import pytest
 
 from itmc.domains import fetch
 from itmc.domains.catalog import dataset
-from suites.data import main
 from tests.itmc.domains.server import PAGE, Page, Server, dead_url
-from tests.suites.conftest import REPOSITORY, Answer, Call
+from tests.suites.conftest import REPOSITORY, Call
 from tests.suites.pictures import fake
 
 FIRST, LATER = "domain_adaptation_images.tar.gz", "OFFICE31.zip"
@@ -43,25 +42,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(fetch, "PAUSE", 0.0)
     return hosts
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own."""
-    monkeypatch.setenv("ITMC_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def data(home: Path, capfd: pytest.CaptureFixture[str]) -> Call:
-    """The command in this process, with that store."""
-
-    def call(*arguments: object) -> Answer:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Answer(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")

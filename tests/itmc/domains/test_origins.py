@@ -8,12 +8,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from itmc.domains import contents, origins
+from itmc.domains import origins
 from itmc.domains.catalog import Source
-from itmc.domains.decode import decode
 from itmc.domains.fetch import FetchError, File
 from itmc.domains.prepare import prepare
 from itmc.domains.progress import Progress, Said, Silent
@@ -22,19 +20,6 @@ from itmc.errors import UsageError
 from tests.itmc.domains.tiny import COLOURS, TINY, paint, tiny
 
 BOTH = ["photo", "sketch"]
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were decoded."""
-    names: list[str] = []
-
-    def counting(content: bytes, size: int, name: str) -> np.ndarray:
-        names.append(name)
-        return decode(content, size, name)
-
-    monkeypatch.setattr(contents, "decode", counting)
-    return names
 
 
 def zipped(folder: Path, archive: Path) -> Path:

@@ -16,7 +16,6 @@ import pytest
 
 from itmc.domains import contents, digits, prepare as module
 from itmc.domains.catalog import DatasetSpec, DomainSpec, dataset
-from itmc.domains.decode import decode
 from itmc.domains.prepare import duplicates, prepare
 from itmc.domains.progress import Said, Silent
 from itmc.domains.store import Kind, StoreError, is_prepared, open_domain, read_manifest
@@ -25,19 +24,6 @@ from tests.itmc.domains.tiny import TINY, paint, tiny
 
 REPOSITORY = Path(__file__).parents[3]
 BOTH = ["photo", "sketch"]
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were decoded."""
-    names: list[str] = []
-
-    def counting(content: bytes, size: int, name: str) -> np.ndarray:
-        names.append(name)
-        return decode(content, size, name)
-
-    monkeypatch.setattr(contents, "decode", counting)
-    return names
 
 
 def test_an_unchanged_folder_is_not_decoded_again(tmp_path: Path, decoded: list[str]) -> None:
