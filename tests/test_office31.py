@@ -20,12 +20,11 @@ from itmc.domains.prepare import prepare
 from itmc.domains.progress import Silent
 from itmc.domains.store import Domain
 from itmc.networks.backbones import create_backbone
+from tests.shared import SHARED, at_hand
 
 REPOSITORY = Path(__file__).parents[1]
-SHARED = Path(os.environ.get("ITMC_SHARED") or REPOSITORY.parent / "shared")
 IMAGES = SHARED / "data" / "office31"
 WEIGHTS = SHARED / "weights" / "mobilenetv2_tv_bncalib_imagenet_backbone.pth"
-REQUIRED = os.environ.get("ITMC_REQUIRE_SHARED") == "1"
 COUNTS = {"dslr": 498, "webcam": 795}
 
 pytestmark = pytest.mark.shared
@@ -33,14 +32,8 @@ pytestmark = pytest.mark.shared
 
 @pytest.fixture(scope="module", autouse=True)
 def _shared() -> None:
-    lacking = [str(path) for path in (IMAGES, WEIGHTS) if not path.exists()]
-    if lacking:
-        reason = (
-            f"no {' and no '.join(lacking)}; set ITMC_SHARED to the folder with data and weights"
-        )
-        if REQUIRED:
-            pytest.fail(reason)
-        pytest.skip(reason)
+    for path in (IMAGES, WEIGHTS):
+        at_hand(str(path))
     torch.set_num_threads(1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import signal
@@ -20,10 +19,10 @@ from PIL import Image
 
 from itmc.domains import archives, write
 from itmc.domains.catalog import dataset
+from tests.shared import at_hand
 from tests.suites.conftest import REPOSITORY, Answer, Call
 from tests.suites.pictures import fake
 
-SHARED = Path(os.environ.get("ITMC_SHARED") or REPOSITORY.parent / "shared") / "data"
 SLOW = """
 import sys, time
 from itmc.domains import contents, write
@@ -306,21 +305,11 @@ def test_of_two_processes_one_waits_and_takes_what_the_other_made(
     assert [line.split(":")[0] for line in gaps] == ["warning"] * 4
 
 
-def shared(name: str) -> Path:
-    """A folder of real images, or the test is skipped."""
-    if not (SHARED / name).exists():
-        reason = f"no {SHARED / name}; set ITMC_SHARED to the folder with data and weights"
-        if os.environ.get("ITMC_REQUIRE_SHARED") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return (SHARED / name).resolve()
-
-
 @pytest.mark.shared
 def test_all_of_office31_is_official_and_an_altered_image_of_it_is_named(
     data: Call, home: Path, tmp_path: Path
 ) -> None:
-    copy, original = tmp_path / "office31", shared("office31")
+    copy, original = tmp_path / "office31", at_hand("data/office31")
     for path in original.glob("*/**/*.jpg"):
         place = copy / path.relative_to(original)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -341,7 +330,7 @@ def test_all_of_office31_is_official_and_an_altered_image_of_it_is_named(
 
 @pytest.mark.shared
 def test_mnist_and_usps_are_taken_from_their_official_files(data: Call, home: Path) -> None:
-    answer = data("prepare", "classic_digits", "--domains", "M,U", "--from", shared("digits"))
+    answer = data("prepare", "classic_digits", "--domains", "M,U", "--from", at_hand("data/digits"))
     assert answer.code == 0 and "warning" not in answer.err
     assert [int(n) for n in re.findall(": ([0-9]+) images in", answer.out)] == [70000, 9298]
     for name, count in {"mnist": 10000, "usps": 2007}.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import os
 import struct
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from scipy.io import savemat
 from itmc.domains.arrays import Format, array_files, read_arrays
 from itmc.domains.layouts import AbsentError
 from itmc.errors import UsageError
+from tests.shared import at_hand
 
-SHARED = Path(os.environ.get("ITMC_SHARED") or Path(__file__).parents[4] / "shared")
 RANDOM = np.random.default_rng(0)
 PARTS = {
     "train-images-idx3-ubyte.gz": RANDOM.integers(0, 256, (5, 4, 3), np.uint8),
@@ -209,12 +208,7 @@ def test_a_cut_off_svhn_file_is_refused(length: int, tmp_path: Path) -> None:
 @pytest.fixture
 def published() -> Path:
     """The real files; without them tests are skipped, or fail where they are required."""
-    if not (place := SHARED / "data/digits").exists():
-        reason = f"no {place}; set ITMC_SHARED to the folder with data and weights"
-        if os.environ.get("ITMC_REQUIRE_SHARED") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return place
+    return at_hand("data/digits")
 
 
 @pytest.mark.shared

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +16,9 @@ from itmc.domains import digits
 from itmc.domains.catalog import DATASETS, DatasetSpec, checksums, dataset, names
 from itmc.domains.layouts import plain_name
 from itmc.errors import UsageError
+from tests.shared import at_hand
 
 REPOSITORY = Path(__file__).parents[3]
-SHARED = Path(os.environ.get("ITMC_SHARED") or REPOSITORY.parent / "shared")
-DATA = SHARED / "data"
-REQUIRED = os.environ.get("ITMC_REQUIRE_SHARED") == "1"
 COUNTS = {
     "classic_digits": {"mnist": 70000, "usps": 9298, "svhn": 99289, "mnist_m": 68002},
     "digits": {"hand": 1797, "print": 2000, "scene": 2000},
@@ -60,16 +57,7 @@ every_dataset = pytest.mark.parametrize("spec", [dataset(name) for name in names
 @pytest.fixture
 def image_lists() -> Path:
     """The lists of public code; without them tests are skipped, or fail where they are required."""
-    return _at_hand(DATA / "image_lists")
-
-
-def _at_hand(place: Path) -> Path:
-    if not place.exists():
-        reason = f"no {place}; set ITMC_SHARED to the folder with data and weights"
-        if REQUIRED:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return place
+    return at_hand("data/image_lists")
 
 
 def listed(path: Path) -> Iterator[tuple[str, str, int]]:
@@ -208,7 +196,7 @@ def test_test_parts_of_digits_are_as_long_as_the_lists(
 
 @pytest.mark.shared
 def test_checksums_of_office31_are_those_of_a_verified_copy() -> None:
-    lines = _at_hand(DATA / "office31" / "SHA256SUMS").read_text().splitlines()
+    lines = at_hand("data/office31/SHA256SUMS").read_text().splitlines()
     verified = {}
     for line in lines:
         digest, path = line.split()
