@@ -10,14 +10,14 @@ import pandas as pd
 
 from results.cells import Block, Cell, Costs, Row, ranked, seeds_in_words, shared_n
 from results.comparison import (
-    UNADAPTED,
     Comparison,
     Setting,
     comparisons,
     method_order,
     seed_averages,
 )
-from results.records import METRICS, SELECTIONS, Records, accuracy_column, plural
+from results.records import Records, plural
+from results.schema import METRICS, SELECTIONS, UNADAPTED, accuracy_column
 
 AVERAGE = "average"
 # Of accuracies in print.

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from results.records import SELECTIONS, Records, ResultsError, read
+from results.records import Records, ResultsError, read
+from results.schema import SELECTIONS
 from results.sheet import FORMATS, Document
 
 WRONG_USAGE = 2

@@ -6,16 +6,17 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
 from results.records import default_selection, plural
+from results.schema import UNADAPTED
 
+FINISHED = "finished"
 GROUPS = ("references", "baselines", "itmc", "ablations")
-# The reference that gains are counted from.
-UNADAPTED = "source_only"
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,32 @@ class Comparison:
     differs.
 
     Attributes:
+        missing: what is known of the runs that a plan asks for and that have no record, with
+            `state`; a cell that an older run fills is not among them.
         tasks: in the suite's order.
         superseded: how many older runs of the same cell and seed were left out.
     """
 
     setting: Setting
     frame: pd.DataFrame
+    missing: pd.DataFrame
     tasks: tuple[str, ...]
     superseded: int
 
+    @cached_property
+    def asked(self) -> pd.DataFrame:
+        """All runs, those besides that are missing: what of them does not exist is NaN."""
+        return _stacked(self.frame, self.missing)
+
+    @cached_property
+    def _described(self) -> dict[str, tuple[str, str]]:
+        first = self.asked.drop_duplicates("method")
+        described = zip(first["label"], first["group"], strict=True)
+        return dict(zip(first["method"], described, strict=True))
+
     def compressions(self) -> list[float]:
         """The compressions that were asked, ascending; 0 holds the uncompressed references."""
-        return [float(value) for value in sorted(self.frame["compression"].unique())]
+        return [float(value) for value in sorted(self.asked["compression"].unique())]
 
     def compressed(self) -> list[str]:
         """The methods that have a run at any compression above 0, in the order of tables."""
@@ -81,17 +96,26 @@ class Comparison:
 
     def describe(self, method: str) -> tuple[str, str]:
         """A method's label and group."""
-        first = self.frame[self.frame["method"] == method].iloc[0]
-        return str(first["label"]), str(first["group"])
+        return self._described[method]
 
 
-def comparisons(frame: pd.DataFrame) -> tuple[Comparison, ...]:
-    """Split the frame of `records.read` into what may stand in one table, in a stable order."""
+def comparisons(frame: pd.DataFrame, missing: pd.DataFrame | None = None) -> tuple[Comparison, ...]:
+    """Split the frame of `records.read` into what may stand in one table, in a stable order.
+
+    Args:
+        frame: finished runs.
+        missing: those that have no record, where they are to stand in tables as missing. A setting
+            that has nothing else is left out.
+    """
+    finished = frame.assign(state=FINISHED)
+    frame = finished if missing is None or missing.empty else _stacked(finished, missing)
     frame = frame.assign(data=_data_edition(frame))
     keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "conditions"]
     keys.append("data")
     found = []
     for _, runs in frame.groupby(keys, dropna=False, sort=True):
+        if not (runs["state"] == FINISHED).any():
+            continue
         first = runs.iloc[0]
         setting = Setting(
             suite=first["suite"],
@@ -123,7 +147,7 @@ def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:
 
 def method_order(comparison: Comparison) -> list[str]:
     """Method names: by group, and by name within one; the unadapted reference comes first."""
-    groups = comparison.frame.drop_duplicates("method").set_index("method")["group"]
+    groups = comparison.asked.drop_duplicates("method").set_index("method")["group"]
 
     def position(method: str) -> tuple[int, str, bool, str]:
         group = str(groups[method])
@@ -131,6 +155,10 @@ def method_order(comparison: Comparison) -> list[str]:
         return rank, group, method != UNADAPTED, method
 
     return sorted((str(method) for method in groups.index), key=position)
+
+
+def _stacked(finished: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([finished, missing], ignore_index=True) if len(missing) else finished
 
 
 def _whole(figure: float) -> int | None:
@@ -150,19 +178,24 @@ def _only(values: pd.Series[str]) -> str:
 
 def _comparison(setting: Setting, runs: pd.DataFrame) -> Comparison:
     runs = pd.concat([_told_apart(method) for _, method in runs.groupby("method", sort=True)])
-    newest = runs.sort_values(["finished", "run"]).drop_duplicates(
-        ["method", "compression", "task", "seed"], keep="last"
-    )
-    newest = newest.sort_values(["method", "compression", "task", "seed"], ignore_index=True)
+    cell = ["method", "compression", "task", "seed"]
+    # What is missing has not finished at any time, and so comes before what has.
+    newest = runs.sort_values(["finished", "run"], na_position="first")
+    newest = newest.drop_duplicates(cell, keep="last").sort_values(cell, ignore_index=True)
     tasks = (
         newest.groupby("task")["task_index"].min().reset_index().sort_values(["task_index", "task"])
     )
-    return Comparison(setting, newest, tuple(tasks["task"]), len(runs) - len(newest))
+    finished, missing = (
+        newest[(newest["state"] == FINISHED) == there].reset_index(drop=True)
+        for there in (True, False)
+    )
+    superseded = int((runs["state"] == FINISHED).sum()) - len(finished)
+    return Comparison(setting, finished, missing, tuple(tasks["task"]), superseded)
 
 
 def _told_apart(runs: pd.DataFrame) -> pd.DataFrame:
     """One method's runs, name and label extended by their teacher and by the knobs that differ."""
-    newest = runs.sort_values(["finished", "run"]).iloc[-1]
+    newest = runs.sort_values(["finished", "run"], na_position="first").iloc[-1]
     # A label may be reworded between two versions of the code; the newest counts.
     runs = runs.assign(label=newest["label"], group=newest["group"])
     knobs = {text: json.loads(text) for text in runs["knobs"].unique()}

@@ -11,7 +11,8 @@ from scipy import stats
 
 from results.aggregate import gap_notes
 from results.comparison import Comparison, Setting, comparisons
-from results.records import METRICS, SELECTIONS, Records, accuracy_column, plural
+from results.records import Records, plural
+from results.schema import METRICS, SELECTIONS, accuracy_column
 
 REFERENCE = "itmc"
 CONFIDENCE = 0.95

@@ -14,7 +14,7 @@ import pandas as pd
 
 from results.comparison import Comparison, method_order
 from results.looks import Look, looks
-from results.records import METRICS
+from results.schema import METRICS
 
 if TYPE_CHECKING:  # Drawing libraries are slow to import: they wait until something is drawn.
     from matplotlib.axes import Axes

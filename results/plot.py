@@ -25,7 +25,8 @@ from results.figure import (
     style,
 )
 from results.looks import Look
-from results.records import SELECTIONS, Records, accuracy_column, plural
+from results.records import Records, plural
+from results.schema import SELECTIONS, accuracy_column
 
 if TYPE_CHECKING:  # Drawing libraries are slow to import: they wait until something is drawn.
     from matplotlib.axes import Axes

@@ -1,75 +1,26 @@
-"""Run records as one pandas frame, and what stands beside them: failed, unfinished, damaged."""
+"""Run records as one pandas frame, and what stands beside them: missing, left out."""
 
 from __future__ import annotations
 
-import json
-import math
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-SCHEMA = 2
-SELECTIONS = {
-    "last": "last epoch",
-    "source_validation": "source validation",
-    "entropy": "entropy",
-    "infomax": "InfoMax",
-    "snd": "SND",
-    "dev": "DEV",
-    # Last, and apart: it alone looks at target labels.
-    "oracle": "oracle (best epoch by target labels)",
-}
-# Validators by their keys in `SELECTIONS`; the higher a score, the better.
-SCORES = tuple(key for key in SELECTIONS if key not in ("last", "oracle"))
-METRICS = {"overall": "target accuracy", "mean_class": "target accuracy, mean over classes"}
+from results import plans
+from results.cache import Rows
+from results.plans import PlanFile
+from results.schema import DamagedRecordError, parse, row_of
 
-# Column of the frame -> where the record has it. A record without one of these is damaged.
-_TEXTS = {
-    "run": "run",
-    "suite": "suite",
-    "digest": "dataset.digest",
-    "task": "task.name",
-    "source": "task.source",
-    "target": "task.target",
-    "protocol": "protocol",
-    "method": "method.name",
-    "group": "method.group",
-    "label": "method.label",
-    "backbone": "network.backbone",
-    "weights": "network.weights",
-    "finished": "finished",
-}
-# Figures that may be absent or null; they stand as NaN.
-_FIGURES = {
-    "task_index": "task.index",
-    "bottleneck": "network.bottleneck",
-    "image_size": "network.image_size",
-    "epochs": "training.epochs",
-    "reached": "compression.reached",
-    **{
-        f"{network}_{figure}": f"cost.{network}.{figure}"
-        for network in ("student", "teacher")
-        for figure in ("macs", "parameters", "activations", "bytes")
-    },
-    **{
-        figure: f"effort.{figure}"
-        for figure in (
-            *("images", "forward_images", "backward_images", "forward_macs", "backward_macs"),
-            *("images_per_second", "peak_memory_bytes"),
-        )
-    },
-}
+# What can be the matter with a run that has no record.
+FAILED, UNFINISHED, TO_COME, DAMAGED = "failed", "unfinished", "to come", "damaged"
 
 
 class ResultsError(Exception):
     """Wrong usage: one line that names what was given and what is allowed."""
-
-
-class DamagedRecordError(ValueError):
-    """A record that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +30,33 @@ class Records:
     Attributes:
         frame: one row a finished run whose target has labels, in an order that depends on the
             content only. Accuracies are in the columns `<selection>.<metric>` (see
-            `accuracy_column`), in percent, the label-free scores of the last epoch in `score.<key>`
-            (see `score_column`); NaN where the record has none.
+            `schema.accuracy_column`), in percent, the label-free scores of the last epoch in
+            `score.<key>` (see `schema.score_column`); NaN where the record has none.
         unlabelled: the same of the runs whose target has no labels, and so no accuracies.
+        missing: what is known of runs that a plan asks for and that have no record: the columns of
+            `schema.identity_of`, and `state`, one of `FAILED`, `UNFINISHED`, `TO_COME`, `DAMAGED`.
         failed: run directories with a `failure.json` and no record.
         unfinished: run directories with a `config.yaml` and neither of the two.
-        left_out: one line for each record that is damaged or of another schema.
+        left_out: one line for each record that is damaged or of a newer schema.
+        plans: what was asked for, the oldest first.
     """
 
     frame: pd.DataFrame
     unlabelled: pd.DataFrame
-    failed: tuple[Path, ...]
-    unfinished: tuple[Path, ...]
-    left_out: tuple[str, ...]
+    missing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    failed: tuple[Path, ...] = ()
+    unfinished: tuple[Path, ...] = ()
+    left_out: tuple[str, ...] = ()
+    plans: tuple[PlanFile, ...] = ()
 
     def gaps(self) -> str:
         """What is in neither frame, in words; empty where every run has a usable record."""
+        waiting = 0 if self.missing.empty else int((self.missing["state"] == TO_COME).sum())
         counts = (
-            (len(self.failed), "failed"),
-            (len(self.unfinished), "unfinished"),
-            (len(self.left_out), "left out (record damaged or of another schema)"),
+            (len(self.failed), FAILED),
+            (len(self.unfinished), UNFINISHED),
+            (waiting, TO_COME),
+            (len(self.left_out), "left out (record damaged or of a newer schema)"),
         )
         return ", ".join(f"{plural(count, 'run')} {what}" for count, what in counts if count)
 
@@ -111,6 +69,18 @@ class Records:
             )
 
 
+@dataclass
+class _Found:
+    """What reading comes upon."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[Path] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    plans: list[PlanFile] = field(default_factory=list)
+
+
 def plural(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -121,162 +91,121 @@ def default_selection(protocol: str) -> str:
     return "oracle" if protocol == "paper" else "last"
 
 
-def accuracy_column(selection: str, metric: str) -> str:
-    """The frame's column for a key of `SELECTIONS` and a key of `METRICS`."""
-    return f"{selection}.{metric}"
-
-
-def score_column(validator: str) -> str:
-    """The frame's column for a key of `SCORES`."""
-    return f"score.{validator}"
-
-
 def read(paths: Sequence[Path]) -> Records:
     """Read the records of out directories (`<path>/*/record.json`) or of single run directories.
 
     Raises:
         ResultsError: a path is not a directory, or there is no usable record at all.
     """
-    rows: list[dict[str, Any]] = []
-    failed: list[Path] = []
-    unfinished: list[Path] = []
-    left_out: list[str] = []
-    for run in _run_directories(paths):
-        if (run / "record.json").exists():
-            try:
-                rows.append(read_record(run / "record.json"))
-            except DamagedRecordError as error:
-                left_out.append(f"{run / 'record.json'}: {error}")
-        elif (run / "failure.json").exists():
-            failed.append(run)
-        else:
-            unfinished.append(run)
-    if not rows:
-        nothing = pd.DataFrame()
-        empty = Records(nothing, nothing, tuple(failed), tuple(unfinished), tuple(left_out))
+    found = _Found()
+    for folder, runs in _run_directories(paths).items():
+        # Who gives one run's directory does not ask for the others of the plan.
+        planned = plans.read_plans(folder) if folder in paths else ((), ())
+        _read_folder(folder, runs, planned, found)
+    found.plans.sort(key=lambda plan: plan.written)
+    made = Records(
+        frame=pd.DataFrame(),
+        unlabelled=pd.DataFrame(),
+        missing=pd.DataFrame(found.missing),
+        failed=tuple(found.failed),
+        unfinished=tuple(found.unfinished),
+        left_out=tuple(found.left_out),
+        plans=tuple(found.plans),
+    )
+    if not found.rows:
         given = ", ".join(str(path) for path in paths)
-        found = f" ({empty.gaps()})" if empty.gaps() else ""
-        why = f"; the first: {left_out[0]}" if left_out else "; expected */record.json"
-        raise ResultsError(f"no usable record under {given}{found}{why}")
-    frame = pd.DataFrame(rows).sort_values(["run", "finished"])
+        gaps = f" ({made.gaps()})" if made.gaps() else ""
+        why = f"; the first: {found.left_out[0]}" if found.left_out else "; expected */record.json"
+        raise ResultsError(f"no usable record under {given}{gaps}{why}")
+    frame = pd.DataFrame(found.rows).sort_values(["run", "finished"])
     # The same run copied to two out directories is one run.
     frame = frame.drop_duplicates("run", keep="last")
     labelled, unlabelled = (
         frame[frame["labelled"] == there].reset_index(drop=True) for there in (True, False)
     )
-    return Records(labelled, unlabelled, tuple(failed), tuple(unfinished), tuple(left_out))
+    return replace(made, frame=labelled, unlabelled=unlabelled)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """One record as a row of the frame.
+def _read_folder(
+    folder: Path,
+    runs: Sequence[Path],
+    planned: tuple[Sequence[PlanFile], Sequence[str]],
+    found: _Found,
+) -> None:
+    """Read these runs of an out directory; `planned`: its plans, and what is wrong with some."""
+    found.plans += planned[0]
+    found.left_out += planned[1]
+    wanted = plans.wanted(planned[0])
+    cached = Rows(folder)
+    for run in runs:
+        record = run / "record.json"
+        if record.exists():
+            asked = wanted.pop(run.name, None)
+            try:
+                found.rows.append(_row(record, cached))
+            except DamagedRecordError as error:
+                found.left_out.append(f"{record}: {error}")
+                found.missing += [] if asked is None else [asked.row | {"state": DAMAGED}]
+            continue
+        failed = (run / "failure.json").exists()
+        if run.name in wanted:
+            row = wanted.pop(run.name).row
+            found.missing.append(row | {"state": FAILED if failed else UNFINISHED})
+        elif planned[0]:
+            continue  # of an older version of the code: nothing asks for it any more
+        (found.failed if failed else found.unfinished).append(run)
+    found.missing += [run.row | {"state": TO_COME} for run in wanted.values()]
+    cached.save()
+
+
+def _row(path: Path, cached: Rows) -> dict[str, Any]:
+    """The row of a record, with its `path` and `record`, the hash of its content.
 
     Raises:
-        DamagedRecordError: not readable as JSON, of another schema, or a field missing or wrong.
+        DamagedRecordError: it cannot be used.
     """
+    run = path.parent.name
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedRecordError(f"not readable as JSON ({error})") from None
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if not isinstance(schema, int):
-        raise DamagedRecordError("no schema version; not a run record")
-    if schema != SCHEMA:
-        remedy = (
-            "delete this run's directory and run its suite again"
-            if schema < SCHEMA
-            else "use the version that wrote it, or a newer one"
-        )
-        raise DamagedRecordError(f"schema {schema}; this version reads schema {SCHEMA}: {remedy}")
-    row: dict[str, Any] = {column: _text(record, where) for column, where in _TEXTS.items()}
-    row |= {column: _number(record, where) for column, where in _FIGURES.items()}
-    row["seed"] = _integer(record, "seed")
-    row["compression"] = _number(record, "compression.asked")
-    if not 0 <= row["compression"] < 1:
-        raise DamagedRecordError("compression.asked is not a number in [0, 1)")
-    # As text, so that runs can be told apart by their hyper-parameters.
-    row["conditions"] = json.dumps(
-        {part: _field(record, part) or {} for part in ("data", "training")}, sort_keys=True
-    )
-    row["knobs"] = json.dumps(_field(record, "method.knobs") or {}, sort_keys=True)
-    # A teacher other than the student's own backbone; empty where there was none.
-    guided = _field(record, "teacher") is not None
-    for part in ("backbone", "weights"):
-        row[f"guide_{part}"] = _text(record, f"teacher.{part}") if guided else ""
-    row["labelled"] = _is_labelled(record)
-    for validator in SCORES:
-        row[score_column(validator)] = _number(record, f"scores.{validator}")
-    for selection in SELECTIONS:
-        for metric in METRICS:
-            where = f"accuracy.{selection}.{metric}"
-            accuracy = _number(record, where)
-            if accuracy < 0 or accuracy > 100:
-                raise DamagedRecordError(f"{where} is {accuracy:g}, not a percentage")
-            row[accuracy_column(selection, metric)] = accuracy
-    return row
+        state = path.stat()
+        row = cached.get(run, state)
+        if row is None:
+            text = path.read_bytes()
+            row = row_of(parse(text)) | {"record": hashlib.sha256(text).hexdigest()[:12]}
+            cached.put(run, state, row)
+    except OSError as error:
+        raise DamagedRecordError(f"not readable ({error.strerror})") from None
+    return row | {"path": str(path)}
 
 
-def _is_labelled(record: dict[str, Any]) -> bool:
-    """Whether the target had labels; where it had none, the record says null of the last epoch."""
-    accuracy = _field(record, "accuracy")
-    return not (isinstance(accuracy, dict) and "last" in accuracy and accuracy["last"] is None)
-
-
-def _run_directories(paths: Sequence[Path]) -> Iterator[Path]:
-    """Each run directory once, sorted, whichever of the paths lead to it."""
-    found: dict[Path, Path] = {}
+def _run_directories(paths: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Each run directory once, by the folder it is in, sorted, whichever paths lead to it."""
+    found: dict[Path, list[Path]] = {}
+    seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
             state = "is not a directory" if path.exists() else "does not exist"
             raise ResultsError(
                 f"{path} {state}; give an out directory of runs or one run's directory"
             )
-        try:
-            candidates = [path] if _is_run(path) else sorted(path.iterdir())
-        except OSError as error:
-            raise ResultsError(f"cannot read {path}: {error.strerror}") from None
-        for candidate in candidates:
-            if _is_run(candidate):
-                found.setdefault(candidate.resolve(), candidate)
-    yield from found.values()
+        folder = path.parent if _is_run(path) else path
+        for run in _candidates(path):
+            resolved = run.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                found.setdefault(folder, []).append(run)
+        found.setdefault(folder, [])
+    return found
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    if _is_run(path):
+        yield path
+        return
+    try:
+        yield from (run for run in sorted(path.iterdir()) if _is_run(run))
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _is_run(path: Path) -> bool:
     return any((path / name).exists() for name in ("record.json", "failure.json", "config.yaml"))
-
-
-def _field(record: dict[str, Any], where: str) -> Any:
-    """The value at a dotted path, None where any part of the path is absent or null."""
-    value: Any = record
-    for key in where.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
-
-
-def _text(record: dict[str, Any], where: str) -> str:
-    value = _field(record, where)
-    if not isinstance(value, str) or not value:
-        raise DamagedRecordError(f"{where} is missing or not a text")
-    return value
-
-
-def _integer(record: dict[str, Any], where: str) -> int:
-    value = _field(record, where)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise DamagedRecordError(f"{where} is missing or not an integer")
-    return value
-
-
-def _number(record: dict[str, Any], where: str) -> float:
-    """NaN where absent; a number that is not finite is damage, not a missing value."""
-    value = _field(record, where)
-    if value is None:
-        return math.nan
-    try:
-        number = math.nan if isinstance(value, bool | str | list | dict) else float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise DamagedRecordError(f"{where} is not a finite number")
-    return number

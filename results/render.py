@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from results.aggregate import AVERAGE, DECIMALS, Table
 from results.cells import Block, Cell, Costs, Row
-from results.comparison import UNADAPTED, Setting
+from results.comparison import Setting
+from results.schema import UNADAPTED
 from results.sheet import MINUS, MISSING, NO_SD, Document, Entry, Line, Section, Sheet
 
 SETTING_HEAD = (

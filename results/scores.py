@@ -12,8 +12,9 @@ import pandas as pd
 from results.aggregate import missing_note, read_notes
 from results.cells import Block, Cell, Costs, Row, ranked, seeds_in_words, shared_n
 from results.comparison import Comparison, Setting, comparisons, method_order
-from results.records import SCORES, SELECTIONS, Records, score_column
+from results.records import Records
 from results.render import SETTING_HEAD, cost_columns, plain, sections, setting_fields
+from results.schema import SCORES, SELECTIONS, score_column
 from results.sheet import Document, Sheet
 
 _HEAD = (

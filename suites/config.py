@@ -264,6 +264,9 @@ class Places(Frozen):
     teacher_weights_file: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1)
+    asked: tuple[str, ...] = ()
+    """Module and words of the command that asked for the grid, as far as they determine results,
+    without what tells its runs apart; ``suites.asked`` makes a run's own command of them."""
 
 
 def suite_names() -> list[str]:

@@ -153,11 +153,14 @@ def refuse_unused(
             )
 
 
-def places_of(options: argparse.Namespace, suite: SuiteConfig, out: Path) -> Places:
-    """Where things are on this machine."""
+def places_of(
+    options: argparse.Namespace, suite: SuiteConfig, out: Path, module: str = "suites.run"
+) -> Places:
+    """Where things are on this machine, and what ``module`` was asked."""
     import torch
 
     from itmc.domains.store import default_store
+    from suites.asked import asked
     from suites.config import Places
 
     has_cuda = torch.cuda.is_available()
@@ -175,6 +178,7 @@ def places_of(options: argparse.Namespace, suite: SuiteConfig, out: Path) -> Pla
         teacher_weights_file=teacher,
         device=device,
         threads=max(1, _cores() // jobs),
+        asked=asked(options, module),
     )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from baselines.source_only import SourceOnly
 from itmc import cost
 from itmc.config import digest
 from itmc.evaluation.evaluator import candidates, select
@@ -20,12 +22,13 @@ from itmc.networks.build import Network
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.shrink import kept_layers
 from itmc.pruning.surgery import TOLERANCE
-from itmc.training.method import method
+from itmc.training.method import CORE_VERSION, Node, method
 from itmc.training.stage import Context
-from suites.config import RunConfig
+from suites.asked import command
+from suites.config import Places, RunConfig
 from suites.plan import images_per_epoch
 
-SCHEMA = 2
+SCHEMA = 3
 _VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
 
 
@@ -33,19 +36,27 @@ def make_record(
     run: RunConfig,
     student: Network,
     history: Sequence[dict[str, Any]],
-    histories: Sequence[Sequence[dict[str, Any]]],
+    histories: Mapping[str, Sequence[dict[str, Any]]],
     context: Context,
     gaps: dict[str, list[str]],
+    places: Places,
 ) -> dict[str, Any]:
-    """The record of ``run``, whose last stage has the log ``history``, those before ``histories``.
+    """The record of ``run``, whose last stage has the log ``history``.
 
-    ``gaps``: how each domain differs from the official one, in words.
+    Args:
+        run: what was run.
+        student: what came of it.
+        history: the log of the run's last stage.
+        histories: those of all stages before, by key; the recipe says which of them trained the
+            student.
+        context: the unpruned networks, and an input.
+        gaps: how each domain differs from the official one, in words.
+        places: where it ran, and what was asked for.
 
     The budget is a share of the student's own backbone, whoever the teacher is. ``scores`` are the
     label-free ones of the last epoch; ``accuracy`` is as ``select`` gives it, for a target without
     labels too.
     """
-    chosen = method(run.method)
     unpruned = context.unpruned_macs
     networks = {"student": student, "teacher": context.teacher.unpruned_network()}
     costs = cost.measure(networks, context.example)
@@ -54,30 +65,12 @@ def make_record(
     return {
         "schema": SCHEMA,
         "run": run.key,
+        "command": list(command(run, places)),
         "suite": run.suite,
-        "dataset": {
-            "name": run.dataset,
-            "digest": digest(run.digests),
-            "digests": run.digests,
-            "images": run.images,
-            "classes": list(run.classes),
-            "stored_size": run.stored_size,
-            "gaps": gaps,
-        },
-        "task": {
-            "source": run.source,
-            "target": run.target,
-            "name": run.task,
-            "index": run.task_index,
-        },
+        "dataset": dataset_of(run) | {"gaps": gaps},
+        "task": task_of(run),
         "protocol": run.protocol,
-        "method": {
-            "name": chosen.name,
-            "group": chosen.group,
-            "label": chosen.label,
-            "citation": chosen.citation,
-            "knobs": run.knobs,
-        },
+        "method": method_of(run),
         "network": run.network.model_dump(mode="json"),
         "teacher": run.teacher and run.teacher.model_dump(mode="json"),
         "data": run.data.model_dump(mode="json"),
@@ -87,14 +80,110 @@ def make_record(
             "asked": run.compression,
             "reached": 1 - costs["student"]["macs"] / unpruned,
             "left_whole": _left_whole(context) if run.compression else {},
+            "layers": _layers(student, context.unpruned_network()),
         },
         "accuracy": select(history, budget, candidates(run.training.epochs)),
         "scores": dict(history[-1]["scores"]),
         "cost": costs,
-        "effort": _effort(run, [history, *histories], phases, len(history)),
+        "history": _student_history(run, history, histories, unpruned),
+        "effort": _effort(run, [history, *histories.values()], phases, len(history)),
         "environment": _environment(context.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def dataset_of(run: RunConfig) -> dict[str, Any]:
+    """The data of a run, as records tell it."""
+    return {
+        "name": run.dataset,
+        "digest": digest(run.digests),
+        "digests": run.digests,
+        "images": run.images,
+        "classes": list(run.classes),
+        "stored_size": run.stored_size,
+    }
+
+
+def task_of(run: RunConfig) -> dict[str, Any]:
+    """The task of a run, as records tell it."""
+    return {
+        "source": run.source,
+        "target": run.target,
+        "name": run.task,
+        "index": run.task_index,
+    }
+
+
+def method_of(run: RunConfig) -> dict[str, Any]:
+    """The method of a run, as records tell it: ``results`` knows no method by itself."""
+    chosen = method(run.method)
+    return {
+        "name": chosen.name,
+        "group": chosen.group,
+        "label": chosen.label,
+        "citation": chosen.citation,
+        "knobs": run.knobs,
+        "unpruned": _unpruned(run),
+    }
+
+
+def _unpruned(run: RunConfig) -> str | None:
+    """The reference that adapts the whole network as this run adapts its student, or the teacher.
+
+    It is the last discrepancy of the recipe; where there is none, nothing was adapted.
+    """
+    if not method(run.method).compressed:
+        return None
+    named = (getattr(node.knobs, "discrepancy", None) for node in run.recipe().walk())
+    return next((name for name in reversed(list(named)) if name), SourceOnly.name)
+
+
+def _layers(student: Network, unpruned: Network) -> dict[str, list[int]]:
+    """Outputs of each convolution and linear layer: how many are kept, and of how many."""
+    before = _widths(unpruned)
+    return {name: [kept, before[name]] for name, kept in _widths(student).items() if name in before}
+
+
+def _widths(network: Network) -> dict[str, int]:
+    return {
+        name: module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+
+
+def _student_history(
+    run: RunConfig,
+    history: Sequence[dict[str, Any]],
+    histories: Mapping[str, Sequence[dict[str, Any]]],
+    unpruned: int,
+) -> dict[str, list[Any]]:
+    """What each epoch left the student at, those of the stages before it first.
+
+    By column: the kind of stage, overall and mean-class target accuracy in percent (None without
+    target labels), and the share of MACs removed. The common pretraining is not the student's own.
+    """
+    epochs = list(history)
+    for node in _own_stages_before(run.recipe()):
+        epochs[:0] = histories[run.stage_key(node)]
+    accuracies = [epoch["accuracy"] or {} for epoch in epochs]
+    return {
+        "stage": [epoch["stage"] for epoch in epochs],
+        **{name: [_rounded(a.get(name)) for a in accuracies] for name in ("overall", "mean_class")},
+        "removed": [round(1 - epoch["macs"] / unpruned, 5) for epoch in epochs],
+    }
+
+
+def _own_stages_before(node: Node) -> Iterator[Node]:
+    """The stages before ``node`` whose network it goes on with, the latest first."""
+    before = node.inputs.get("student") or node.inputs.get("network")
+    if before is not None and not getattr(before.knobs, "pretraining", False):
+        yield before
+        yield from _own_stages_before(before)
+
+
+def _rounded(accuracy: float | None) -> float | None:
+    return None if accuracy is None else round(accuracy, 3)
 
 
 def _left_whole(context: Context) -> dict[str, str]:
@@ -147,6 +236,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "machine": platform.machine(),
         "precision": "fp32",
+        "core_version": CORE_VERSION,
         "threads": torch.get_num_threads(),
     }
 

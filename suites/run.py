@@ -35,10 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from itmc.training.method import selected
+    from suites.asked import whole_command
     from suites.config import load_suite
     from suites.display import display, show_plan
     from suites.execute import run_plan
     from suites.plan import grid, plan
+    from suites.planned import write_plan
 
     suite = load_suite(options.suite, changes_of(options))
     chosen = selected(suite.compare if options.methods is None else words(options.methods))
@@ -54,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
             screen.say(
                 f"note: hyper-parameters were chosen on {', '.join(tuned)} (no target labels)"
             )
+        write_plan(made, places, whole_command(options))
         screen.begin(made, places)
         outcome = run_plan(made, places, jobs_of(options.jobs, places.device), screen)
     if outcome.interrupted:

@@ -67,7 +67,8 @@ def _run(options: argparse.Namespace) -> int:
     chosen = _tunable(tuning, options.methods)
     refuse_unused(options, suite, chosen)
     _refuse_tuned(options.set, tuning)
-    places = places_of(options, suite, options.out or Path("runs") / f"{suite.name}-tuning")
+    out = options.out or Path("runs") / f"{suite.name}-tuning"
+    places = places_of(options, suite, out, "suites.tune")
     with display(show_accuracy=False) as screen:
         trials = [trial for method in chosen for trial in _trials(suite, method, places, screen)]
         made = plan([run for trial in trials for run in trial.runs])

@@ -107,8 +107,10 @@ def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) ->
         checkpoint.write_progress(folder, history)
     own = run.stage_key(node)
     before = {run.stage_key(n) for n in node.walk()} - {own}
-    histories = [checkpoint.read_progress(job_folder(places.out, key, False)) for key in before]
-    record = make_record(run, handover.network, history, histories, data.context, data.gaps)
+    histories = {
+        key: checkpoint.read_progress(job_folder(places.out, key, is_run=False)) for key in before
+    }
+    record = make_record(run, handover.network, history, histories, data.context, data.gaps, places)
     write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
 
 

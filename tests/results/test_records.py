@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from results.records import ResultsError, read
+from results.schema import SCHEMA
 from tests.results.factory import SCORES, record, write
 
 
@@ -99,23 +100,52 @@ def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
     assert len(read([tmp_path]).left_out) == 1
 
 
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_older_record_is_read_as_what_it_was(tmp_path: Path, schema: int) -> None:
+    old = record(seed=1, schema=schema, accuracy=71.0)
+    for new in ("command", "history", *(["scores"] if schema == 1 else [])):
+        del old[new]
+    del old["method"]["unpruned"], old["compression"]["layers"]
+    old["method"]["knobs"] = {"discrepancy": "jan"}
+    write(tmp_path, record(seed=0), old)
+    records = read([tmp_path])
+    assert records.left_out == ()
+    frame = records.frame.set_index("seed")
+    assert frame.loc[1, "last.overall"] == 71.0
+    assert frame.loc[1, "unpruned"] == "jan"
+    assert frame.loc[1, "command"] == ""
+    assert frame.isna().loc[1, "score.snd"] == (schema == 1)
+
+
 @pytest.mark.parametrize(
-    ("schema", "remedy"),
-    [(1, "delete this run's directory and run its suite again"), (3, "use the version that wrote")],
+    ("name", "knobs", "compression", "unpruned"),
+    [
+        ("itmc", {"discrepancy": "mcc"}, 0.5, "mcc"),
+        ("kd", {"teacher": "dan"}, 0.5, "dan"),
+        ("cdan_student", {}, 0.5, "cdan"),
+        ("mobileda", {"align": "coral"}, 0.5, "source_only"),
+        ("dan", {"discrepancy": "dan"}, 0.0, ""),
+    ],
 )
-def test_another_schema_is_named_and_left_out_with_what_to_do(
-    tmp_path: Path, schema: int, remedy: str
+def test_what_a_student_of_schema_2_is_unpruned(
+    tmp_path: Path, name: str, knobs: dict[str, Any], compression: float, unpruned: str
 ) -> None:
-    write(tmp_path, record(seed=0), record(seed=1, schema=schema))
+    old = record(name, schema=2, compression=compression)
+    old["method"] |= {"knobs": knobs, "unpruned": "never said by schema 2"}
+    assert list(read([write(tmp_path, old)]).frame["unpruned"]) == [unpruned]
+
+
+def test_a_newer_schema_is_named_and_left_out_with_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path, record(seed=0), record(seed=1, schema=SCHEMA + 1))
     records = read([tmp_path])
     assert list(records.frame["seed"]) == [0]
     (line,) = records.left_out
-    assert f"schema {schema}; this version reads schema 2: {remedy}" in line
+    assert f"schema {SCHEMA + 1}; this version reads up to schema {SCHEMA}: use the" in line
 
 
-def test_where_all_are_of_an_older_schema_the_error_says_what_to_do(tmp_path: Path) -> None:
-    write(tmp_path, *(record(seed=seed, schema=1) for seed in (0, 1)))
-    with pytest.raises(ResultsError, match=r"2 runs left out .*run its suite again") as raised:
+def test_where_no_record_can_be_read_the_error_says_why(tmp_path: Path) -> None:
+    write(tmp_path, *(record(seed=seed, schema=SCHEMA + 1) for seed in (0, 1)))
+    with pytest.raises(ResultsError, match=r"2 runs left out .*or a newer one") as raised:
         read([tmp_path])
     assert "\n" not in str(raised.value)
 

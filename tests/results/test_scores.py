@@ -13,7 +13,8 @@ import pytest
 
 from results import paired, plot, table
 from results.aggregate import tables
-from results.records import SCORES, read
+from results.records import read
+from results.schema import SCORES
 from results.scores import ScoreTable, document, score_tables
 from tests.results.factory import record, write
 

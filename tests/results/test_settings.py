@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from results import plot
 from results.aggregate import Table, tables
 from results.comparison import comparisons
-from results.records import SELECTIONS, read
+from results.records import read
+from results.schema import SELECTIONS
 from tests.results.factory import record, write
 
 DENSENET = {"backbone": "densenet121", "weights": "densenet121.tv_in1k"}

@@ -1,0 +1,72 @@
+"""What was asked for, as a command: who has a record can have its run again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from itmc.training.method import method
+from suites.config import Places, RunConfig
+
+_RUN = "suites.run"
+# Options that determine results and that all runs of a grid share; `--set` is added run by run.
+_SHARED = (
+    *("backbone", "weights", "teacher", "teacher_weights", "epochs", "image_size", "protocol"),
+)
+# Those that say which runs the grid has.
+_OWN = ("methods", "tasks", "compression", "seeds")
+
+
+def asked(options: argparse.Namespace, module: str = _RUN) -> tuple[str, ...]:
+    """Module, suite and options of a grid's command, for ``Places``.
+
+    What tells the runs of the grid apart is left out, and where things are on this machine.
+    """
+    return (module, options.suite, *_given(options, _SHARED), *_settings(options))
+
+
+def whole_command(options: argparse.Namespace) -> tuple[str, ...]:
+    """The command of a grid, without where things are on this machine."""
+    return ("python", "-m", *asked(options), *_given(options, _OWN))
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> Iterator[str]:
+    given = vars(options)
+    for name in names:
+        if given.get(name) is not None:
+            yield from (f"--{name.replace('_', '-')}", str(given[name]))
+
+
+def _settings(options: argparse.Namespace) -> Iterator[str]:
+    for assignment in options.set:
+        yield from ("--set", assignment)
+
+
+def command(run: RunConfig, places: Places) -> tuple[str, ...]:
+    """The command that does ``run`` alone; empty where it was not asked for by one.
+
+    The trials of ``suites.tune`` differ in what no option of ``suites.run`` says by itself: the
+    command that did all of them is what does one again.
+    """
+    if not places.asked:
+        return ()
+    module, *shared = places.asked
+    if module != _RUN:
+        return ("python", "-m", module, *shared)
+    chosen = method(run.method)
+    own = ["--methods", run.method, "--tasks", run.task, "--seeds", str(run.seed)]
+    if chosen.compressed:
+        own += ["--compression", f"{run.compression:g}"]
+    concerns = {"network", "data", "training", chosen.name, chosen.base}
+    return ("python", "-m", _RUN, *_concerning(shared, concerns, run), *own)
+
+
+def _concerning(shared: list[str], sections: set[str], run: RunConfig) -> Iterator[str]:
+    """The shared words without options that ``suites.run`` would refuse of this method alone."""
+    words = iter(shared)
+    yield next(words)  # the suite
+    for option, value in zip(words, words, strict=True):
+        other_method = option == "--set" and value.partition(".")[0] not in sections
+        no_teacher = option.startswith("--teacher") and run.teacher is None
+        if not (other_method or no_teacher):
+            yield from (option, value)
