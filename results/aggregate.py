@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from results.cells import Block, Cell, Costs, Row, ranked, seeds_in_words, shared_n
+from results.cells import Block, Cell, Row, ranked, seeds_in_words, shared_n
 from results.comparison import (
     Comparison,
     Setting,
@@ -16,8 +15,9 @@ from results.comparison import (
     method_order,
     seed_averages,
 )
-from results.records import Records, plural
-from results.schema import METRICS, SELECTIONS, UNADAPTED, accuracy_column
+from results.costs import Costs, averages_by_cell, costs, several_machines
+from results.records import STATES, Records, plural
+from results.schema import METRICS, SELECTIONS, accuracy_column
 
 AVERAGE = "average"
 # Of accuracies in print.
@@ -87,12 +87,14 @@ def task_table(
     """
     chosen = comparison.setting.selection(selection)
     columns = tuple(Column(task, task, chosen) for task in (*comparison.tasks, AVERAGE))
-    averages = seed_averages(comparison, accuracy_column(chosen, metric))
+    averages = averages_by_cell(comparison, accuracy_column(chosen, metric))
+    same_machine = not several_machines(comparison)
 
-    def costs(runs: pd.DataFrame, method: str, compression: float) -> Costs:
-        return _costs(runs, averages, method, compression)
+    def of_method(runs: pd.DataFrame, method: str, compression: float) -> Costs:
+        return costs(runs, averages, method, compression, same_machine)
 
-    return _table(comparison, records, metric, columns, f"selection: {SELECTIONS[chosen]}", costs)
+    what = f"selection: {SELECTIONS[chosen]}"
+    return _table(comparison, records, metric, columns, what, of_method)
 
 
 def selection_table(comparison: Comparison, records: Records, metric: str) -> Table:
@@ -110,14 +112,15 @@ def tables(
     """
     return tuple(
         task_table(comparison, records, selection, metric)
-        for comparison in comparisons(records.frame)
+        for comparison in comparisons(records.frame, records.missing)
     )
 
 
 def selection_tables(records: Records, metric: str = "overall") -> tuple[Table, ...]:
     """One table a setting: methods by the ways of choosing the epoch."""
     return tuple(
-        selection_table(comparison, records, metric) for comparison in comparisons(records.frame)
+        selection_table(comparison, records, metric)
+        for comparison in comparisons(records.frame, records.missing)
     )
 
 
@@ -140,8 +143,17 @@ def read_notes(comparison: Comparison, records: Records) -> tuple[str, ...]:
             f"{plural(comparison.superseded, 'older run')} of the same cells and seeds left out; "
             "the newest counts."
         )
-    if records.gaps():
-        notes.append(f"Among all runs read: {records.gaps()}.")
+    if len(comparison.missing):
+        counts = comparison.missing["state"].value_counts()
+        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        runs = plural(len(comparison.asked), "run")
+        notes.append(f"Of the {runs} asked for, {len(comparison.missing)} are missing: {states}.")
+    if (gaps := records.gaps()) and records.count_missing() != len(comparison.missing):
+        notes.append(f"Among all runs read: {gaps}.")
+    versions = comparison.frame["code"].dropna().unique()
+    if len(versions) > 1:
+        known = ", ".join(f"{version:g}" for version in sorted(versions))
+        notes.append(f"The runs are of several versions of the training code: {known}.")
     return tuple(notes)
 
 
@@ -157,31 +169,31 @@ def _table(
     metric: str,
     columns: tuple[Column, ...],
     what: str,
-    costs: Callable[[pd.DataFrame, str, float], Costs],
+    of_method: Callable[[pd.DataFrame, str, float], Costs],
 ) -> Table:
-    """The table of these columns; `costs` tells what a method's runs at a compression cost."""
+    """The table of these columns; `of_method` tells what a method's runs at a compression cost."""
     keys = {column: accuracy_column(column.selection, metric) for column in columns}
-    averages = {key: seed_averages(comparison, key) for key in set(keys.values())}
+    averages = {key: averages_by_cell(comparison, key) for key in set(keys.values())}
+    nothing, no_average = comparison.frame.iloc[:0], pd.Series(dtype=float)
+    by_cell = dict(iter(comparison.frame.groupby(["method", "compression"])))
     blocks = []
     for compression in comparison.compressions():
-        of_block = comparison.frame[comparison.frame["compression"] == compression]
-        # A method that has no run at this compression stands there as missing, all the same.
-        present = set(comparison.compressed() if compression > 0 else of_block["method"])
+        present = _present(comparison, compression)
         rows = []
         for method in method_order(comparison):
             if method not in present:
                 continue
-            runs = of_block[of_block["method"] == method]
+            runs = by_cell.get((method, compression), nothing)
             cells = tuple(
                 Cell.over(
-                    _average(averages[key], method, compression)
+                    averages[key].get((method, compression), no_average)
                     if column.task == AVERAGE
                     else runs.loc[runs["task"] == column.task, key]
                 )
                 for column, key in keys.items()
             )
             label, group = comparison.describe(method)
-            rows.append(Row(method, label, group, cells, costs(runs, method, compression)))
+            rows.append(Row(method, label, group, cells, of_method(runs, method, compression)))
         decimals = [DECIMALS] * len(columns)
         shown = ranked(tuple(rows), decimals) if compression > 0 else tuple(rows)
         blocks.append(Block(compression, shown))
@@ -189,29 +201,11 @@ def _table(
     return replace(built, n=shared_n(built.cells()), notes=_notes(built, comparison, records))
 
 
-def _costs(runs: pd.DataFrame, averages: pd.DataFrame, method: str, compression: float) -> Costs:
-    unadapted = _average(averages, UNADAPTED, 0.0)
-    gain = _gain(_average(averages, method, compression), unadapted)
-    effort = ("images", "forward_macs", "backward_macs")
-    return Costs(
-        removed=100 * float(runs["reached"].mean()),
-        macs=float(runs["student_macs"].mean()),
-        gain=math.nan if method == UNADAPTED else gain,
-        **{figure: float(runs[figure].mean()) for figure in effort},
-    )
-
-
-def _average(averages: pd.DataFrame, method: str, compression: float) -> pd.Series[float]:
-    """Average accuracy by seed; empty where no seed has all tasks."""
-    rows = (averages["method"] == method) & (averages["compression"] == compression)
-    return averages[rows].set_index("seed")["accuracy"]
-
-
-def _gain(average: pd.Series[float], unadapted: pd.Series[float]) -> float:
-    """Mean paired difference; NaN unless the reference has every seed of the average."""
-    if average.empty or not average.index.isin(unadapted.index).all():
-        return math.nan
-    return float((average - unadapted).dropna().mean())
+def _present(comparison: Comparison, compression: float) -> set[str]:
+    """The methods of a block: at each compression all that are asked for at any."""
+    asked = comparison.asked
+    of_block = asked["compression"] > 0 if compression > 0 else asked["compression"] == 0
+    return set(asked.loc[of_block, "method"])
 
 
 def _notes(built: Table, comparison: Comparison, records: Records) -> tuple[str, ...]:
@@ -232,4 +226,6 @@ def _notes(built: Table, comparison: Comparison, records: Records) -> tuple[str,
         )
     if blank:
         notes.append(f"Finished runs without this accuracy: {', '.join(blank)}.")
+    if several_machines(comparison):
+        notes.append("Latencies were measured on several devices or numbers of threads: left out.")
     return (*notes, *gap_notes(comparison, records))

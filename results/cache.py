@@ -73,7 +73,12 @@ def _read(path: Path) -> dict[str, list[Any]]:
 
 
 def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], dict)
+    return (
+        isinstance(entry, list)
+        and len(entry) == 3
+        and isinstance(entry[2], dict)
+        and entry[2].keys() == schema.COLUMNS | {"record"}
+    )
 
 
 @cache

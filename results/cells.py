@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
+
+from results.costs import Costs
 
 
 @dataclass(frozen=True)
@@ -30,28 +32,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What one method cost at one compression: means over its runs, NaN where none tells.
-
-    Attributes:
-        removed: share of MACs removed (reached), in percent.
-        macs: of the student.
-        gain: average accuracy minus that of `source_only` over the same tasks and seeds (NaN for
-            `source_only` itself, or where that has not all of them).
-        images: training images drawn for gradient steps, both domains, all stages.
-        forward_macs: of all networks in training, all stages.
-        backward_macs: twice the forward MACs of the images that have a backward pass.
-    """
-
-    removed: float = math.nan
-    macs: float = math.nan
-    gain: float = math.nan
-    images: float = math.nan
-    forward_macs: float = math.nan
-    backward_macs: float = math.nan
-
-
-@dataclass(frozen=True)
 class Row:
     """One method at one compression: a cell a column of the table, and what it cost."""
 
@@ -59,7 +39,7 @@ class Row:
     label: str
     group: str
     cells: tuple[Cell, ...]
-    costs: Costs = Costs()
+    costs: Costs = field(default_factory=Costs)
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ GROUPS = ("references", "baselines", "itmc", "ablations")
 class Setting:
     """What all runs of one table share; runs that differ in any of it are not compared.
 
+    `dataset` is the name that the catalog has for the suite's data, empty where no record says.
     `conditions` is how images were prepared and networks trained, as JSON text; `digest` is empty
     where the tasks of the suite have data digests of their own.
     """
 
     suite: str
+    dataset: str
     protocol: str
     backbone: str
     weights: str
@@ -119,6 +121,7 @@ def comparisons(frame: pd.DataFrame, missing: pd.DataFrame | None = None) -> tup
         first = runs.iloc[0]
         setting = Setting(
             suite=first["suite"],
+            dataset=_only(runs["dataset"].dropna()),
             protocol=first["protocol"],
             backbone=first["backbone"],
             weights=first["weights"],

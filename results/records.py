@@ -19,6 +19,9 @@ from results.schema import DamagedRecordError, parse, row_of
 FAILED, UNFINISHED, TO_COME, DAMAGED = "failed", "unfinished", "to come", "damaged"
 
 
+STATES = (FAILED, UNFINISHED, TO_COME, DAMAGED)
+
+
 class ResultsError(Exception):
     """Wrong usage: one line that names what was given and what is allowed."""
 
@@ -51,14 +54,16 @@ class Records:
 
     def gaps(self) -> str:
         """What is in neither frame, in words; empty where every run has a usable record."""
-        waiting = 0 if self.missing.empty else int((self.missing["state"] == TO_COME).sum())
-        counts = (
-            (len(self.failed), FAILED),
-            (len(self.unfinished), UNFINISHED),
-            (waiting, TO_COME),
-            (len(self.left_out), "left out (record damaged or of a newer schema)"),
-        )
+        counts = zip(self._counts(), (*STATES[:-1], "left out (damaged or newer)"), strict=True)
         return ", ".join(f"{plural(count, 'run')} {what}" for count, what in counts if count)
+
+    def count_missing(self) -> int:
+        """How many runs are in neither frame."""
+        return sum(self._counts())
+
+    def _counts(self) -> tuple[int, ...]:
+        waiting = 0 if self.missing.empty else int((self.missing["state"] == TO_COME).sum())
+        return len(self.failed), len(self.unfinished), waiting, len(self.left_out)
 
     def require_accuracies(self) -> None:
         """Raise ResultsError where no run has a target with labels."""

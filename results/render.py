@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from results.aggregate import AVERAGE, DECIMALS, Table
-from results.cells import Block, Cell, Costs, Row
+from results.beside import published_beside
+from results.cells import Block, Cell, Row
 from results.comparison import Setting
+from results.costs import Costs
 from results.schema import UNADAPTED
 from results.sheet import MINUS, MISSING, NO_SD, Document, Entry, Line, Section, Sheet
 
@@ -22,12 +24,21 @@ _HEAD = (
     *SETTING_HEAD,
     *("selection", "metric", "compression", "group", "method", "task", "mean", "sd", "n"),
 )
-_EFFORT = ("images", "forward_macs", "backward_macs")
+# What stands in the lines of the average, and its form: attributes of `Costs`.
+_TIDY_COSTS = {
+    **dict.fromkeys(("removed", "over_source", "over_unpruned"), ".2f"),
+    **dict.fromkeys(("macs", "parameters", "activations", "bytes"), ".0f"),
+    **dict.fromkeys(("latency_1", "latency_32"), ".4f"),
+    **dict.fromkeys(("images", "forward_macs", "backward_macs"), ".0f"),
+}
 
 
-def document(tables: Sequence[Table]) -> Document:
-    """Tables of accuracies in all formats."""
-    return Document(tuple(_sheet(table) for table in tables), _tidy_csv(tables))
+def document(tables: Sequence[Table], columns: Collection[str] = ()) -> Document:
+    """Tables of accuracies in all formats; `columns`: those of `COLUMNS` to show besides.
+
+    The CSV has them all.
+    """
+    return Document(tuple(_sheet(table, columns) for table in tables), _tidy_csv(tables))
 
 
 def setting_fields(setting: Setting) -> tuple[str | int, ...]:
@@ -77,34 +88,72 @@ def quantity(value: float) -> str:
 
 @dataclass(frozen=True)
 class CostColumn:
-    """A column of costs: its head, its figure, and how that is written."""
+    """A column of costs: what asks for it, its head, its figure, and how that is written.
 
+    `asked`: empty where it is always shown.
+    """
+
+    asked: str
     head: str
     of: Callable[[Costs], float]
     text: Callable[[float], str]
+    meaning: str = ""
 
 
+def _points(value: float) -> str:
+    return figure(value, "+z.1f")
+
+
+def _milliseconds(value: float) -> str:
+    return figure(value, ".2f" if value < 9.995 else ".1f")
+
+
+_SAME = f"{AVERAGE} minus that of {{}}, same tasks and seeds"
 _COSTS = (
-    CostColumn("MACs removed %", lambda costs: costs.removed, lambda value: figure(value, ".1f")),
-    CostColumn("student MACs", lambda costs: costs.macs, quantity),
-    CostColumn("gain", lambda costs: costs.gain, lambda value: figure(value, "+.1f")),
-    CostColumn("images seen", lambda costs: costs.images, quantity),
-    CostColumn("forward MACs", lambda costs: costs.forward_macs, quantity),
-    CostColumn("backward MACs", lambda costs: costs.backward_macs, quantity),
+    CostColumn("", "MACs removed %", lambda costs: costs.removed, lambda v: figure(v, ".1f")),
+    CostColumn(
+        *("", "vs source only", lambda costs: costs.over_source, _points),
+        _SAME.format(f"our {UNADAPTED}"),
+    ),
+    CostColumn(
+        *("", "vs unpruned", lambda costs: costs.over_unpruned, _points),
+        _SAME.format("our unpruned network, adapted in the same way"),
+    ),
+    CostColumn("macs", "student MACs", lambda costs: costs.macs, quantity),
+    CostColumn("parameters", "parameters", lambda costs: costs.parameters, quantity),
+    CostColumn(
+        *("activations", "activations", lambda costs: costs.activations, quantity),
+        "outputs of convolutions and linear layers for one image",
+    ),
+    CostColumn("size", "bytes", lambda costs: costs.bytes, quantity, "of the saved student"),
+    CostColumn(
+        *("latency", "ms, batch 1", lambda costs: costs.latency_1, _milliseconds),
+        "median latency of the student, mean over runs",
+    ),
+    CostColumn("latency", "ms, batch 32", lambda costs: costs.latency_32, _milliseconds),
+    CostColumn(
+        *("effort", "images seen", lambda costs: costs.images, quantity),
+        "training images drawn for gradient steps, both domains, all stages (mean over runs, as "
+        "for the MACs)",
+    ),
+    CostColumn(
+        *("effort", "forward MACs", lambda costs: costs.forward_macs, quantity),
+        "of all networks in training",
+    ),
+    CostColumn(
+        *("effort", "backward MACs", lambda costs: costs.backward_macs, quantity),
+        "twice the forward MACs of the images that have a backward pass",
+    ),
 )
-_MEANINGS = {
-    "gain": f"{AVERAGE} minus that of {UNADAPTED}, same tasks and seeds",
-    "images seen": "training images drawn for gradient steps, both domains, all stages (mean over "
-    "runs, as for the MACs)",
-    "forward MACs": "of all networks in training",
-    "backward MACs": "twice the forward MACs of the images that have a backward pass",
-}
+# What columns can be asked for.
+COLUMNS = tuple(dict.fromkeys(column.asked for column in _COSTS if column.asked))
 
 
-def cost_columns(blocks: Sequence[Block]) -> tuple[CostColumn, ...]:
-    """The columns of costs of which some row has a figure."""
+def cost_columns(blocks: Sequence[Block], asked: Collection[str]) -> tuple[CostColumn, ...]:
+    """The columns of costs that are asked for and of which some row has a figure."""
     costs = [row.costs for block in blocks for row in block.rows]
-    return tuple(c for c in _COSTS if any(not math.isnan(c.of(of_row)) for of_row in costs))
+    shown = (column for column in _COSTS if not column.asked or column.asked in asked)
+    return tuple(c for c in shown if any(not math.isnan(c.of(of_row)) for of_row in costs))
 
 
 def sections(
@@ -129,15 +178,18 @@ def sections(
     return tuple(made)
 
 
-def _sheet(table: Table) -> Sheet:
-    costs = cost_columns(table.blocks)
-    heads = [cost.head for cost in costs]
-    meanings = [f"{head}: {_MEANINGS[head]}." for head in heads if head in _MEANINGS]
+def _sheet(table: Table, asked: Collection[str]) -> Sheet:
+    columns = cost_columns(table.blocks, asked)
+    beside = published_beside(table, len(columns))
+    meanings = [f"{column.head}: {column.meaning}." for column in columns if column.meaning]
     return Sheet(
         caption=table.caption(),
-        heads=(*(column.head for column in table.columns), *heads),
-        sections=sections(table.blocks, table.n, [DECIMALS] * len(table.columns), costs),
-        notes=(*meanings, *table.notes),
+        heads=(*(column.head for column in table.columns), *(column.head for column in columns)),
+        sections=(
+            *sections(table.blocks, table.n, [DECIMALS] * len(table.columns), columns),
+            *beside.sections,
+        ),
+        notes=(*meanings, *table.notes, *beside.notes),
     )
 
 
@@ -154,26 +206,24 @@ def _cell(cell: Cell, n: int | None, decimals: int) -> str:
 def _tidy_csv(tables: Sequence[Table]) -> str:
     """One line a cell, in a stable order and with two decimals, so that it diffs well.
 
-    Effort is of a method and compression: it stands in the lines of the average.
+    Costs are of a method and compression: they stand in the lines of the average.
     """
-    costs = [row.costs for table in tables for row in table.rows()]
-    effort = [name for name in _EFFORT if any(not math.isnan(getattr(c, name)) for c in costs)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_HEAD, *effort])
+    writer.writerow([*_HEAD, *_TIDY_COSTS])
     for table in tables:
         for block in table.blocks:
             for row in block.rows:
                 for column, cell in zip(table.columns, row.cells, strict=True):
                     of_average = column.task == AVERAGE
-                    figures = [getattr(row.costs, name) for name in effort]
+                    costs = [plain(getattr(row.costs, c), f) for c, f in _TIDY_COSTS.items()]
                     writer.writerow(
                         [
                             *setting_fields(table.setting),
                             *(column.selection, table.metric, f"{block.compression:g}"),
                             *(row.group, row.method, column.task),
                             *(plain(cell.mean, ".2f"), plain(cell.sd, ".2f"), cell.n),
-                            *(plain(value, ".0f") if of_average else "" for value in figures),
+                            *(costs if of_average else [""] * len(costs)),
                         ]
                     )
     return text.getvalue()

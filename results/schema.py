@@ -79,10 +79,6 @@ _FIGURES = {
 }
 
 
-class DamagedRecordError(ValueError):
-    """A record that cannot be used; the message says why."""
-
-
 def accuracy_column(selection: str, metric: str) -> str:
     """The frame's column for a key of `SELECTIONS` and a key of `METRICS`."""
     return f"{selection}.{metric}"
@@ -91,6 +87,22 @@ def accuracy_column(selection: str, metric: str) -> str:
 def score_column(validator: str) -> str:
     """The frame's column for a key of `SCORES`."""
     return f"score.{validator}"
+
+
+# Of what `row_of` gives; a row with others was made by something else.
+COLUMNS = frozenset(
+    {
+        *(*_IDENTITY, *_TEXTS, *_SETTING, *_FIGURES),
+        *("seed", "compression", "conditions", "knobs", "guide_backbone", "guide_weights"),
+        *("finished", "command", "labelled"),
+        *(score_column(validator) for validator in SCORES),
+        *(accuracy_column(selection, metric) for selection in SELECTIONS for metric in METRICS),
+    }
+)
+
+
+class DamagedRecordError(ValueError):
+    """A record that cannot be used; the message says why."""
 
 
 def parse(text: bytes) -> dict[str, Any]:
@@ -215,7 +227,7 @@ def _text(record: Mapping[str, Any], where: str) -> str:
 
 
 def _text_or_empty(record: Mapping[str, Any], where: str) -> str:
-    return "" if _field(record, where) is None else _text(record, where)
+    return "" if _field(record, where) in (None, "") else _text(record, where)
 
 
 def _integer(record: Mapping[str, Any], where: str) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from results.aggregate import missing_note, read_notes
-from results.cells import Block, Cell, Costs, Row, ranked, seeds_in_words, shared_n
+from results.cells import Block, Cell, Row, ranked, seeds_in_words, shared_n
 from results.comparison import Comparison, Setting, comparisons, method_order
+from results.costs import Costs
 from results.records import Records
 from results.render import SETTING_HEAD, cost_columns, plain, sections, setting_fields
 from results.schema import SCORES, SELECTIONS, score_column
@@ -107,7 +108,7 @@ def _row(comparison: Comparison, method: str, runs: pd.DataFrame) -> Row:
 
 
 def _sheet(table: ScoreTable) -> Sheet:
-    costs = cost_columns(table.blocks)
+    costs = cost_columns(table.blocks, ("macs",))
     return Sheet(
         caption=table.caption(),
         heads=(*(SELECTIONS[key] for key in SCORES), *(cost.head for cost in costs)),

@@ -1,7 +1,8 @@
-"""Tables of text in four formats: terminal, Markdown, LaTeX (booktabs) and CSV."""
+"""Tables of text in five formats: terminal, Markdown, LaTeX (booktabs), HTML and CSV."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ MISSING = "—"
 # An en dash where there is a mean and no sd, so that it does not read as a missing cell.
 NO_SD = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-FORMATS = ("terminal", "markdown", "csv", "latex")
+FORMATS = ("terminal", "markdown", "csv", "latex", "html")
 # Characters that LaTeX reads as commands, and those that its default fonts lack.
 _LATEX = {
     "->": r"$\to$",
@@ -91,15 +92,16 @@ class Document:
         """The document in one of `FORMATS`.
 
         On a terminal of `width` columns (None: any), what does not fit continues further down.
-        Best and second best are `*` and `†`, in Markdown and LaTeX bold and underlined. LaTeX
-        needs the packages booktabs and graphicx.
+        Best and second best are `*` and `†`, in Markdown, LaTeX and HTML bold and underlined.
+        LaTeX needs the packages booktabs and graphicx. HTML is a page by itself.
         """
         if form == "csv":
             return self.csv
         if form == "terminal":
-            texts = [_terminal(sheet, width) for sheet in self.sheets]
-        else:
-            texts = [(_markdown if form == "markdown" else _latex)(sheet) for sheet in self.sheets]
+            return "\n\n".join(_terminal(sheet, width) for sheet in self.sheets) + "\n"
+        if form == "html":
+            return _PAGE.format("\n".join(html_table(sheet) for sheet in self.sheets))
+        texts = [(_markdown if form == "markdown" else _latex)(sheet) for sheet in self.sheets]
         head = "% \\usepackage{booktabs,graphicx}\n" if form == "latex" else ""
         return head + "\n\n".join(texts) + "\n"
 
@@ -204,3 +206,53 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 def _escaped(text: str) -> str:
     return _LATEX_PATTERN.sub(lambda match: _LATEX[match.group()], text)
+
+
+# Enough to be read by itself; a page of one's own takes the tables and leaves the rest.
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>ITMC Bench</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem; }}
+figure {{ margin: 0 0 2.5rem; overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+caption {{ text-align: left; padding-bottom: .6rem; max-width: 60rem; }}
+th, td {{ text-align: right; padding: .2rem .6rem; white-space: nowrap; }}
+th:first-child {{ text-align: left; font-weight: normal; }}
+thead th {{ border-block: 1px solid; font-weight: bold; }}
+tbody tr:first-child th {{ padding-top: .7rem; font-style: italic; }}
+.begins > * {{ padding-top: .7rem; }}
+figcaption {{ max-width: 60rem; font-size: .9em; padding-top: .6rem; }}
+</style>
+{}
+</html>
+"""
+
+
+def html_table(sheet: Sheet) -> str:
+    """The table as a `<figure>`, whose caption holds the footnotes."""
+    marks = ("{}", "<strong>{}</strong>", "<u>{}</u>")
+    heads = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in ("", *sheet.heads))
+    lines = [
+        "<figure><table>",
+        f"<caption>{html.escape(sheet.caption)}</caption>",
+        f"<thead><tr>{heads}</tr></thead>",
+    ]
+    for section in sheet.sections:
+        title = html.escape(section.title)
+        span = f'scope="rowgroup" colspan="{len(sheet.heads) + 1}"'
+        lines.append(f"<tbody><tr><th {span}>{title}</th></tr>")
+        for line in section.lines:
+            cells = (
+                marks[entry.rank or 0].format(html.escape(entry.text)) for entry in line.entries
+            )
+            begins = ' class="begins"' if line.begins else ""
+            label = f'<th scope="row">{html.escape(line.label)}</th>'
+            lines.append(f"<tr{begins}>{label}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        lines.append("</tbody>")
+    notes = sheet.all_notes("Bold: best, underlined: second best")
+    notes_line = f"<figcaption>{html.escape(' '.join(notes))}</figcaption>" if notes else ""
+    return "\n".join([*lines, "</table>", notes_line, "</figure>"])

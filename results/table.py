@@ -10,7 +10,7 @@ from results import scores
 from results.aggregate import selection_tables, tables
 from results.command import add_output, deliver, parser, run
 from results.records import Records, ResultsError, plural
-from results.render import document
+from results.render import COLUMNS, document
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epoch, or, of targets without labels, the label-free scores (default: task, or score "
         "where no target has labels)",
     )
+    built.add_argument(
+        "--columns",
+        metavar="NAMES",
+        type=_columns,
+        default=(),
+        help=f"further columns, separated by commas: {', '.join(COLUMNS)}",
+    )
     add_output(built)
     return run(built, _command, argv)
 
@@ -38,6 +45,8 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
         raise ResultsError(
             f"--select {arguments.select} does not go with --by {by}, which shows {shows}"
         )
+    if by != "task" and arguments.columns:
+        raise ResultsError(f"--columns goes with --by task, not with --by {by}")
     if by == "score":
         _show_scores(arguments, records)
         return
@@ -49,7 +58,16 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
         shown = tables(records, arguments.select, arguments.metric)
     else:
         shown = selection_tables(records, arguments.metric)
-    deliver(document(shown), arguments)
+    deliver(document(shown, arguments.columns), arguments)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or not names:
+        given = ", ".join(unknown) or "nothing"
+        raise argparse.ArgumentTypeError(f"{given} is no column; allowed: {', '.join(COLUMNS)}")
+    return names
 
 
 def _show_scores(arguments: argparse.Namespace, records: Records) -> None:

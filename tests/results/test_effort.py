@@ -1,4 +1,4 @@
-"""Effort in the main table: means over runs, three digits, only where a record tells."""
+"""Effort in the main table, where asked: means over runs, three digits, where records tell."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_effort_is_the_mean_over_the_runs_that_tell(tmp_path: Path) -> None:
 
 
 def test_effort_stands_last_in_every_format(tmp_path: Path) -> None:
-    made = document([build(tmp_path, *efforts())])
+    made = document([build(tmp_path, *efforts())], ["macs", "effort"])
     heads, values = HEADS, ["2.50 k", "7.50 T", "14.0 P"]
     for form, separator in (("terminal", None), ("markdown", "|"), ("latex", "&")):
         lines = made.text(form).splitlines()
@@ -79,21 +79,24 @@ def test_effort_in_the_csv_stands_with_the_average(tmp_path: Path) -> None:
     lines = {row["task"]: row for row in csv.DictReader(io.StringIO(text))}
     names = ("images", "forward_macs", "backward_macs")
     assert list(lines["average"])[-3:] == list(names)
+    assert float(lines["average"]["parameters"]) == 51_000
     assert [float(lines["average"][name]) for name in names] == [2500, 7.5e12, 14e15]
     assert {lines[task][name] for task in TWO for name in names} == {""}
 
 
 @pytest.mark.parametrize("effort", [None, {}, {"images": None}, {"seconds": {"train": 3.0}}])
 def test_without_effort_there_are_no_such_columns(tmp_path: Path, effort: Any) -> None:
-    made = document([build(tmp_path, run(TWO[0], 0, effort))])
-    for form in ("terminal", "markdown", "latex", "csv"):
-        assert not any(word in made.text(form) for word in (*HEADS, "forward_macs", "images"))
+    made = document([build(tmp_path, run(TWO[0], 0, effort))], ["effort"])
+    for form in ("terminal", "markdown", "latex", "html"):
+        assert not any(word in made.text(form) for word in (*HEADS, "images"))
+    lines = csv.DictReader(io.StringIO(made.text("csv")))
+    assert {line[name] for line in lines for name in ("images", "forward_macs")} == {""}
 
 
 def test_each_column_stands_where_some_record_has_it(tmp_path: Path) -> None:
     one, other = run(TWO[0], 0, {"images": 640}), run(TWO[0], 0, None)
     other["method"]["name"] = "kd"
-    text = document([build(tmp_path, one, other)]).text("terminal")
+    text = document([build(tmp_path, one, other)], ["effort"]).text("terminal")
     assert "images seen" in text
     assert "forward MACs" not in text
     (line,) = (line for line in text.splitlines() if line.split()[-1:] == ["640"])
