@@ -39,6 +39,12 @@ def parser(prog: str, description: str) -> Parser:
         type=Path,
         help="out directory of runs (RUNS/*/record.json), or the directory of one run",
     )
+    add_choice(built)
+    return built
+
+
+def add_choice(built: Parser) -> None:
+    """The arguments that say which accuracy of a run counts."""
     built.add_argument(
         "--select",
         choices=list(SELECTIONS),
@@ -54,7 +60,6 @@ def parser(prog: str, description: str) -> Parser:
         dest="metric",
         help="mean of the accuracies of the classes instead of overall accuracy",
     )
-    return built
 
 
 def add_output(built: Parser) -> None:
@@ -74,8 +79,22 @@ def deliver(document: Document, arguments: argparse.Namespace) -> None:
         write_whole(arguments.out, document.text(arguments.format).encode())
         print(arguments.out)
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    sys.stdout.write(document.text(arguments.format, width))
+    show(document.text(arguments.format, terminal_width()))
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal; None where nobody looks at the output."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def show(text: str) -> None:
+    """Print a text; who reads it may stop anywhere (`head`, a pager)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough. Python flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(
@@ -85,21 +104,31 @@ def run(
 ) -> int:
     """Parse, read the records, run the command; the exit code, 2 with one line for wrong usage."""
     arguments = built.parse_args(argv)
+
+    def body() -> int:
+        command(arguments, read_and_say(built, arguments.runs))
+        return 0
+
+    return guarded(built, body)
+
+
+def guarded(built: Parser, body: Callable[[], int]) -> int:
+    """The exit code of `body`; wrong usage leaves with 2 and one line."""
     # A terminal that lacks a character gets a '?', not a traceback.
     for stream in (sys.stdout, sys.stderr):
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     try:
-        records = read(arguments.runs)
-        for line in records.left_out:
-            print(f"{built.prog}: left out {line}", file=sys.stderr)
-        command(arguments, records)
-        sys.stdout.flush()
+        return body()
     except ResultsError as error:
         built.error(str(error))
-    except BrokenPipeError:
-        # The reader (`head`, a pager) has seen enough. Python flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+
+
+def read_and_say(built: Parser, paths: Sequence[Path]) -> Records:
+    """Read records, and say on standard error which are left out."""
+    records = read(paths)
+    for line in records.left_out:
+        print(f"{built.prog}: left out {line}", file=sys.stderr)
+    return records
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -207,13 +207,16 @@ def _told_apart(runs: pd.DataFrame) -> pd.DataFrame:
     # Two teachers of one backbone are told apart by their weights.
     by_weights = guides["guide_backbone"].duplicated().any()
 
-    def variant(run: pd.Series[Any]) -> str:
-        weights = f" {run['guide_weights']}" if by_weights else ""
-        teacher = [f"teacher={run['guide_backbone']}{weights}"] if run["guide_backbone"] else []
-        values = knobs[run["knobs"]]
+    def variant(knobs_text: str, guide: str, guide_weights: str) -> str:
+        weights = f" {guide_weights}" if by_weights else ""
+        teacher = [f"teacher={guide}{weights}"] if guide else []
+        values = knobs[knobs_text]
         return ", ".join([*teacher, *(f"{name}={values.get(name)}" for name in differing)])
 
-    variants = runs.apply(variant, axis="columns")
+    # Many runs share a variant.
+    columns = [runs[name] for name in ("knobs", "guide_backbone", "guide_weights")]
+    names = {parts: variant(*parts) for parts in set(zip(*columns, strict=True))}
+    variants = pd.Series([names[p] for p in zip(*columns, strict=True)], runs.index, dtype=str)
     named = variants != ""
     words = variants.str.replace("^teacher=", "teacher ", regex=True)
     return runs.assign(

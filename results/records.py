@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,23 @@ class Records:
     def _counts(self) -> tuple[int, ...]:
         waiting = 0 if self.missing.empty else int((self.missing["state"] == TO_COME).sum())
         return len(self.failed), len(self.unfinished), waiting, len(self.left_out)
+
+    def at(self, compressions: Collection[float]) -> Records:
+        """The runs of these compressions, and those that are not compressed.
+
+        Raises:
+            ResultsError: no run has one of them.
+        """
+        frames = self.frame, self.unlabelled, self.missing
+        there = {float(c) for frame in frames if len(frame) for c in frame["compression"].unique()}
+        if unknown := sorted(set(compressions) - there):
+            known = ", ".join(f"{value:g}" for value in sorted(there) if value) or "none"
+            asked = ", ".join(f"{value:g}" for value in unknown)
+            raise ResultsError(f"no run removes {asked} of the MACs; there are runs at: {known}")
+        kept = {0.0, *compressions}
+        chosen = (f[f["compression"].isin(kept)] if len(f) else f for f in frames)
+        frame, unlabelled, missing = (f.reset_index(drop=True) for f in chosen)
+        return replace(self, frame=frame, unlabelled=unlabelled, missing=missing)
 
     def require_accuracies(self) -> None:
         """Raise ResultsError where no run has a target with labels."""

@@ -173,6 +173,10 @@ def identity_of(record: Mapping[str, Any]) -> dict[str, Any]:
     guided = _field(record, "teacher") is not None
     for part in ("backbone", "weights"):
         row[f"guide_{part}"] = _text(record, f"teacher.{part}") if guided else ""
+    # Files of one name may hold different weights.
+    for column, network in (("weights", "network"), ("guide_weights", "teacher")):
+        if digest := _text_or_empty(record, f"{network}.weights_sha256"):
+            row[column] += f"@{digest[:8]}"
     return row
 
 

@@ -28,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "where no target has labels)",
     )
     built.add_argument(
+        "--compression",
+        metavar="SHARES",
+        type=_shares,
+        help="only these, such as 0.5,0.75, and what is not compressed (default: all)",
+    )
+    built.add_argument(
         "--columns",
         metavar="NAMES",
         type=_columns,
@@ -39,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, records: Records) -> None:
+    if arguments.compression is not None:
+        records = records.at(arguments.compression)
     by = arguments.by or ("score" if records.frame.empty else "task")
     if by != "task" and arguments.select is not None:
         shows = "all of them" if by == "selection" else "the last epoch"
@@ -59,6 +67,15 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
     else:
         shown = selection_tables(records, arguments.metric)
     deliver(document(shown, arguments.columns), arguments)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not numbers separated by commas, such as 0.5,0.75"
+        ) from None
 
 
 def _columns(text: str) -> tuple[str, ...]:

@@ -31,6 +31,19 @@ def test_command_prints_names_the_damaged_and_writes(
     assert file.read_text().startswith("suite,protocol,")
 
 
+def test_one_compression_and_what_is_not_compressed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, *(record(compression=share) for share in (0.5, 0.75, 0.9)))
+    write(tmp_path, record("dan", compression=0.0))
+    assert main([str(tmp_path), "--compression", "0.5,0.9"]) == 0
+    titles = re.findall(r"^(\S+.*) MACs to be removed$", capsys.readouterr().out, re.MULTILINE)
+    assert titles == ["50 % of", "90 % of"]
+    assert main([str(tmp_path), "--compression", "0.75", "--by", "selection"]) == 0
+    out = capsys.readouterr().out
+    assert "75 % of MACs" in out and "Uncompressed" in out and "50 %" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -40,6 +53,8 @@ def test_command_prints_names_the_damaged_and_writes(
         (["{runs}", "--format", "pdf"], ["pdf", "latex"]),
         (["{runs}", "--out", "{runs}"], ["cannot write"]),
         (["{runs}", "--out", "{runs}/file/table.md"], ["cannot write", "file/table.md"]),
+        (["{runs}", "--compression", "0.6"], ["no run removes 0.6", "runs at: 0.5"]),
+        (["{runs}", "--compression", "half"], ["half", "such as 0.5,0.75"]),
         ([], ["RUNS"]),
     ],
 )

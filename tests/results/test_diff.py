@@ -1,0 +1,237 @@
+"""``python -m results.diff`` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import leaderboard
+from results.diff import main
+from tests.results.factory import TASKS, record, write
+
+ROOT = Path(__file__).parents[2]
+
+
+def runs(
+    folder: Path, accuracies: dict[str, Sequence[float]], task: str = TASKS[0], **changed: Any
+) -> str:
+    """A folder of runs: each method's accuracies, seed by seed."""
+    made = [
+        record(method, task, seed=seed, accuracy=value, **changed)
+        for method, values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+    return str(write(folder, *made))
+
+
+def board(folder: str, file: Path) -> str:
+    assert leaderboard.main([folder, "--out", str(file)]) == 0
+    return str(file)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> str:
+    return runs(tmp_path / "old", {"itmc": [80.0, 82.0, 84.0], "kd": [70.0, 71.0, 72.0]})
+
+
+def rows_of(out: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["method"], row["task"]): row for row in json.loads(out)["rows"]}
+
+
+def test_a_leaderboard_and_its_runs_are_the_same(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = board(old, tmp_path / "old.csv")
+    capsys.readouterr()
+    for sides in ((old, file), (file, old), (file, file), (old, old)):
+        assert main([*sides, "--tolerance", "0", "--fail-on", "any"]) == 0
+        assert capsys.readouterr().out == "No row is worse by more than 0 points; 4 the same.\n"
+
+
+def test_a_row_that_is_worse_fails_and_is_shown_with_its_interval(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [79.0, 81.2, 82.8], "kd": [70.0, 71.0, 72.0]})
+    assert main([board(old, tmp_path / "old.csv"), new]) == 1
+    out = capsys.readouterr().out
+    # Differences -1.0, -0.8, -1.2: sd 0.2, t of 2 degrees of freedom 4.303, half 0.497.
+    (line,) = (line for line in out.splitlines() if "hand → print" in line)
+    assert line.split("  ")[1] == "ITMC"
+    assert "82.00 ± 2.00" in line
+    assert "81.00 ± 1.91" in line
+    assert "−1.00  −1.50 to −0.50  3 paired    worse" in line
+    assert "\n2 rows are worse by more than 0.5 points; 2 the same.\n" in out
+    assert "2 rows the same, not shown." in out
+    assert "kd" not in out
+
+
+def test_what_is_better_passes_and_everything_is_shown_on_demand(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [82.0, 84.0, 86.1], "kd": [70.0, 71.0, 72.0]})
+    assert main([old, new, "--all"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("No row is worse by more than 0.5 points; 2 better, 2 the same.\n")
+    assert "kd" in out
+    assert "not shown" not in out
+
+
+def test_tolerance_and_fail_on_decide_the_exit_code(tmp_path: Path, old: str) -> None:
+    worse = runs(tmp_path / "worse", {"itmc": [79.0, 81.0, 83.0], "kd": [70.0, 71.0, 72.0]})
+    gone = runs(tmp_path / "gone", {"itmc": [80.0, 82.0, 84.0]})
+    better = runs(tmp_path / "better", {"itmc": [81.0, 83.0, 85.0], "kd": [70.0, 71.0, 72.0]})
+    assert main([old, worse]) == 1
+    assert main([old, worse, "--tolerance", "1"]) == 0
+    assert main([old, worse, "--tolerance", "0.99"]) == 1
+    for new, codes in ((worse, (1, 1, 1)), (gone, (0, 1, 1)), (better, (0, 0, 1))):
+        found = [main([old, new, "--fail-on", what]) for what in ("worse", "gone", "any")]
+        assert tuple(found) == codes
+
+
+def test_a_loss_that_noise_could_explain_is_marked(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [85.0, 76.0, 82.0], "kd": [70.0, 71.0, 72.0]})
+    assert main([old, new]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("2 rows are worse by more than 0.5 points (2 within noise); 2 the same.")
+    assert "worse, within noise" in out
+
+
+def test_json_has_every_row_and_no_nan(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [78.0], "dkd": [60.0, 61.0]})
+    assert main([old, new, "--format", "json"]) == 1
+    out = capsys.readouterr().out
+    assert "NaN" not in out
+    content = json.loads(out)
+    assert content["counts"] == {"worse": 2, "better": 0, "same": 0, "new": 2, "gone": 2}
+    found = rows_of(out)
+    itmc = found["itmc", TASKS[0]]
+    assert itmc["difference"] == {"mean": -2.0, "low": None, "high": None, "pairs": 1}
+    assert (itmc["old"]["n"], itmc["new"]["n"], itmc["new"]["sd"]) == (3, 1, None)
+    assert (itmc["new"]["macs"], itmc["compression"]) == (1_800_000, 0.5)
+    assert (found["kd", "average"]["verdict"], found["kd", "average"]["new"]) == ("gone", None)
+    assert (found["dkd", "average"]["verdict"], found["dkd", "average"]["old"]) == ("new", None)
+
+
+def test_seeds_that_do_not_match_are_compared_unpaired(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [record("itmc", seed=seed, accuracy=90.0 + seed) for seed in (5, 6)]
+    assert main([old, str(write(tmp_path / "new", *made))]) == 0
+    assert "3 and 2, unpaired" in capsys.readouterr().out
+
+
+def test_markdown_has_the_verdict_on_top_and_a_table_a_setting(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [79.0, 81.0, 83.0], "kd": [70.0, 71.0, 72.0]})
+    for folder in (old, new):
+        runs(Path(folder), {"itmc": [60.0 if folder == old else 50.0]}, protocol="paper")
+    file = tmp_path / "comment.md"
+    assert main([old, new, "--format", "markdown", "--out", str(file)]) == 1
+    assert capsys.readouterr().out == f"{file}\n"
+    first, _, *others = file.read_text().splitlines()
+    assert first == "**4 rows are worse by more than 0.5 points; 2 the same.**"
+    assert sum(line.startswith("| method | task | old | new |") for line in others) == 2
+    widths = {line.count("|") for line in others if line.startswith("|")}
+    assert widths == {9}
+
+
+def test_changes_of_cost_are_shown_though_the_accuracy_is_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record()
+    heavier = json.loads(json.dumps(made))
+    heavier["cost"]["student"]["macs"] = round(made["cost"]["student"]["macs"] * 1.2)
+    sides = [write(tmp_path / "a", made), write(tmp_path / "b", heavier)]
+    assert main([str(side) for side in sides]) == 0
+    assert "MACs +20 %" in capsys.readouterr().out
+
+
+def test_an_average_over_more_tasks_is_another_row(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [80.0, 82.0, 84.0], "kd": [70.0, 71.0, 72.0]})
+    runs(Path(new), {"itmc": [20.0, 20.0, 20.0]}, TASKS[1])
+    assert main([old, new]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("No row is worse by more than 0.5 points; 2 the same, 2 new, 2 gone.\n")
+    assert "average over other tasks" in out
+
+
+def test_folders_are_compared_by_the_selection_and_metric_asked(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([old, old, "--select", "oracle", "--mean-class", "--format", "json"]) == 0
+    found = rows_of(capsys.readouterr().out)["itmc", TASKS[0]]
+    assert (found["selection"], found["metric"]) == ("oracle", "mean_class")
+    assert found["new"]["mean"] == 81.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{old}"], ["NEW"]),
+        (["{old}", "{tmp}/nowhere.csv"], ["nowhere.csv does not exist", "CSV"]),
+        (["{old}", "{tmp}/empty"], ["empty", "no usable record"]),
+        (["{tmp}/foreign.csv", "{old}"], ["foreign.csv", "not a leaderboard"]),
+        (["{board}", "{tmp}/broken.csv"], ["broken.csv, line 4", "column mean", "'many'"]),
+        (["{old}", "{tmp}/other"], ["no row in common", "backbone is digits_convnet in OLD"]),
+        (["{board}", "{board}", "--select", "last"], ["--select", "folders of runs"]),
+        (["{old}", "{old}", "--select", "entropy"], ["entropy", "oracle"]),
+        (["{old}", "{old}", "--tolerance", "-1"], ["--tolerance", "'-1'", "0 to 100"]),
+        (["{old}", "{old}", "--tolerance", "nan"], ["--tolerance", "'nan'"]),
+        (["{old}", "{old}", "--fail-on", "better"], ["better", "worse", "gone", "any"]),
+        (["{old}", "{old}", "--format", "latex"], ["latex", "markdown", "json"]),
+        (["{old}", "{old}", "--out", "{tmp}"], ["cannot write"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    old: str,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    file = board(old, tmp_path / "board.csv")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign.csv").write_text("name,price\nbread,3\n")
+    (tmp_path / "broken.csv").write_text(Path(file).read_text().replace("82.00", "many", 1))
+    network = {"backbone": "resnet50", "weights": "none", "bottleneck": 64}
+    runs(tmp_path / "other", {"itmc": [80.0]}, network=network)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        main([argument.format(old=old, tmp=tmp_path, board=file) for argument in arguments])
+    assert left.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+def test_the_module_leaves_with_the_verdict_though_nobody_reads_on(
+    tmp_path: Path, old: str
+) -> None:
+    new = runs(tmp_path / "new", {"itmc": [70.0], "kd": [70.0, 71.0, 72.0]})
+    command = [sys.executable, "-m", "results.diff", old, new]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("2 rows are worse")
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
