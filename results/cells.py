@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from results.costs import Costs
+from results.schema import ACCURACY_DECIMALS
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class Cell:
     @classmethod
     def over(cls, seeds: pd.Series[float]) -> Cell:
         """The cell of one value a seed; missing values do not count."""
-        values = seeds.dropna()
-        return cls(float(values.mean()), float(values.std(ddof=1)), len(values))
+        values = seeds.dropna().to_list()
+        # An exact sum, rounded as runs are: every table and page prints the same of it.
+        mean = round(statistics.fmean(values), ACCURACY_DECIMALS) if values else math.nan
+        return cls(mean, statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from results.records import default_selection, plural
-from results.schema import UNADAPTED
+from results.schema import ACCURACY_DECIMALS, UNADAPTED
 
 FINISHED = "finished"
 GROUPS = ("references", "baselines", "itmc", "ablations")
@@ -145,7 +145,8 @@ def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:
         index=["method", "compression", "seed"], columns="task", values=column
     )
     complete = wide.reindex(columns=list(comparison.tasks)).dropna()
-    return complete.mean(axis="columns").rename("accuracy").reset_index()
+    averages = complete.mean(axis="columns").round(ACCURACY_DECIMALS)
+    return averages.rename("accuracy").reset_index()
 
 
 def method_order(comparison: Comparison) -> list[str]:

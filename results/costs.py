@@ -25,8 +25,8 @@ class Costs:
     Attributes:
         removed: share of MACs removed (reached), in percent.
         macs, parameters, activations, bytes: of the student.
-        latency_1, latency_32: milliseconds of a batch of 1 and of 32; NaN where the runs were
-            measured on several devices, or with several numbers of threads.
+        latency_1, latency_32: milliseconds of a batch of 1 and of 32, medians over the runs; NaN
+            where those were measured on several devices, or with several numbers of threads.
         over_source: average accuracy minus that of `source_only` over the same tasks and seeds
             (NaN for `source_only` itself, or where that has not all of them).
         over_unpruned: the same, minus that of the reference that adapts the whole network as this
@@ -64,11 +64,13 @@ def costs(
     """
     own = averages.get((method, compression), _NONE)
     unpruned = str(runs["unpruned"].iloc[0]) if len(runs) else ""
-    figures = ("macs", "parameters", "activations", "bytes", *(_LATENCIES if same_machine else ()))
+    figures = ("macs", "parameters", "activations", "bytes")
     effort = ("images", "forward_macs", "backward_macs")
     return Costs(
         removed=100 * float(runs["reached"].mean()),
         **{figure: float(runs[f"student_{figure}"].mean()) for figure in figures},
+        # The machine may have been busy with something else during some of the runs.
+        **{t: float(runs[f"student_{t}"].median()) for t in _LATENCIES if same_machine},
         over_source=_gain(own, averages, UNADAPTED) if method != UNADAPTED else math.nan,
         over_unpruned=_gain(own, averages, unpruned) if unpruned else math.nan,
         **{figure: float(runs[figure].mean()) for figure in effort},

@@ -26,9 +26,8 @@ from typing import Any
 from results.command import parser, run, show, write_whole
 from results.records import Records, ResultsError, plural
 from results.render import plain
-from results.schema import METRICS, SELECTIONS
+from results.schema import ACCURACY_DECIMALS, METRICS, SELECTIONS
 from results.standings import (
-    ACCURACY_DECIMALS,
     LATENCY_DECIMALS,
     REMOVED_DECIMALS,
     Entry,

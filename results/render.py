@@ -128,7 +128,7 @@ _COSTS = (
     CostColumn("size", "bytes", lambda costs: costs.bytes, quantity, "of the saved student"),
     CostColumn(
         *("latency", "ms, batch 1", lambda costs: costs.latency_1, _milliseconds),
-        "median latency of the student, mean over runs",
+        "median latency of the student, median over runs",
     ),
     CostColumn("latency", "ms, batch 32", lambda costs: costs.latency_32, _milliseconds),
     CostColumn(

@@ -13,10 +13,9 @@ from typing import NamedTuple
 from results.aggregate import AVERAGE
 from results.comparison import GROUPS, Comparison, comparisons
 from results.records import Records
-from results.schema import UNADAPTED, accuracy_column
+from results.schema import ACCURACY_DECIMALS, UNADAPTED, accuracy_column
 
 # Decimals that an entry keeps, so that it is the same whether read from records or from a file.
-ACCURACY_DECIMALS = 4  # tells apart one image in a million
 REMOVED_DECIMALS = 2
 LATENCY_DECIMALS = 4
 
@@ -180,9 +179,7 @@ def ordered(found: Iterable[Entry], tasks: Sequence[str]) -> tuple[Entry, ...]:
 
 def _of_comparison(comparison: Comparison, selection: str, metric: str) -> Iterator[Entry]:
     """The entries of one setting, in no order."""
-    frame = comparison.frame.assign(
-        accuracy=comparison.frame[accuracy_column(selection, metric)].round(ACCURACY_DECIMALS)
-    )
+    frame = comparison.frame.assign(accuracy=comparison.frame[accuracy_column(selection, metric)])
     # One pass over plain tuples: filtering the frame once a cell takes minutes for 10,000 runs.
     rows = frame.dropna(subset="accuracy")[list(_Run._fields)].itertuples(index=False, name=None)
     cells: dict[tuple[str, float], dict[str, list[_Run]]] = {}

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from results import paired, plot, scores
+from results import compare, leaderboard, plot, scores
 from results.aggregate import selection_tables, tables
 from results.command import write_whole
 from results.differences import REFERENCE, differences
+from results.ranks import ranks
 from results.records import Records, read
 from results.render import document
 from results.sheet import Document
+from results.standings import entries
 
 NO_ACCURACIES = "No target here has labels: there are no tables or plots of accuracies.\n"
-_SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
+_SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".html": "html"}
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,9 @@ class Summary:
     """What was written, and the tables for the terminal.
 
     Attributes:
-        tables: `.md`, `.csv` and `.tex` of `table`, of `selections`, of `differences` where there
-            is something to compare, and of `scores` where a target has no labels; where none has
-            any, of `scores` only.
+        tables: `.md`, `.csv`, `.tex` and `.html` of `table`, of `selections`, of `differences`
+            where there is something to compare, and of `scores` where a target has no labels; where
+            none has any, of `scores` only. Besides, where any has, `leaderboard.csv`.
         plots: PNG and PDF of each figure; none where no target has labels.
         text: the main table as the terminal shows it, the differences where they were asked, and
             the scores; a line says why there are no accuracies.
@@ -64,6 +66,10 @@ def write(
             path = out / f"{stem}{suffix}"
             write_whole(path, made.text(form).encode())
             written.append(path)
+    if not records.frame.empty:
+        path = out / "leaderboard.csv"
+        write_whole(path, leaderboard.text(entries(records)).encode())
+        written.append(path)
     plots = plot.write(records, out)
     hidden = {"selections"} if show_differences else {"selections", "differences"}
     texts = [made.text("terminal", width) for stem, made in documents.items() if stem not in hidden]
@@ -79,7 +85,7 @@ def _documents(records: Records, reference: str) -> dict[str, Document]:
         made["table"] = document(tables(records))
         made["selections"] = document(selection_tables(records))
     if found := differences(records, reference):
-        made["differences"] = paired.document(found)
+        made["differences"] = compare.document(found, ranks(records))
     if not records.unlabelled.empty:
         made["scores"] = scores.document(scores.score_tables(records))
     return made

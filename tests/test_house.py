@@ -68,7 +68,11 @@ def test_results_do_not_name_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["results.table", "results.plot", "results.paired", "results.summary"]
+    "module",
+    [
+        f"results.{name}"
+        for name in ("compare", "diff", "leaderboard", "plot", "report", "summary", "table")
+    ],
 )
 def test_results_run_without_torch(module: str) -> None:
     code = f"import {module}, sys; assert 'torch' not in sys.modules, 'torch is loaded'"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from results import paired, plot, table
+from results import compare, plot, table
 from results.aggregate import tables
 from results.records import read
 from results.schema import SCORES
@@ -203,7 +203,7 @@ def test_beside_accuracies_the_table_command_shows_scores_where_asked(
 @pytest.mark.parametrize(
     ("command", "options", "words"),
     [
-        (paired.main, [], ["no accuracies", "21 runs have no labels", "results.table"]),
+        (compare.main, [], ["no accuracies", "21 runs have no labels", "results.table"]),
         (plot.main, [], ["no accuracies", "21 runs have no labels", "results.table"]),
         (table.main, ["--by", "task"], ["no accuracies", "21 runs have no labels"]),
         (table.main, ["--by", "selection"], ["no accuracies", "21 runs have no labels"]),

@@ -7,21 +7,28 @@ from typing import Any
 
 import pytest
 
-from results import paired, scores, summary
+from results import compare, scores, summary
 from results.aggregate import selection_tables, tables
 from results.differences import differences
+from results.ranks import ranks
 from results.records import read
 from results.render import document
 from tests.results.factory import record, write
 
 PLOTS = {
-    f"{stem}.{kind}" for stem in ("accuracy_vs_compression", "per_task") for kind in ("png", "pdf")
+    f"{stem}.{form}"
+    for stem in (
+        *("accuracy_vs_compression", "per_task"),
+        *("accuracy_vs_macs", "accuracy_vs_latency"),
+    )
+    for form in ("png", "pdf")
 }
 
 
 def files(*stems: str) -> set[str]:
     """The names of tables and plots."""
-    return PLOTS | {f"{stem}.{suffix}" for stem in stems for suffix in ("md", "csv", "tex")}
+    formats = ("md", "csv", "tex", "html")
+    return PLOTS | {"leaderboard.csv"} | {f"{stem}.{form}" for stem in stems for form in formats}
 
 
 def grid(*methods: str) -> list[dict[str, Any]]:
@@ -47,9 +54,10 @@ def test_everything_is_written_and_listed(tmp_path: Path) -> None:
     for name, shown in (
         ("table", document(tables(records))),
         ("selections", document(selection_tables(records))),
-        ("differences", paired.document(differences(records))),
+        ("differences", compare.document(differences(records), ranks(records))),
     ):
-        for suffix, form in ((".md", "markdown"), (".csv", "csv"), (".tex", "latex")):
+        forms = ((".md", "markdown"), (".csv", "csv"), (".tex", "latex"), (".html", "html"))
+        for suffix, form in forms:
             assert (out / f"{name}{suffix}").read_text() == shown.text(form)
 
 
@@ -71,9 +79,9 @@ def test_the_text_ends_with_the_differences_where_they_are_asked(tmp_path: Path)
     made = summary.write(tmp_path, 60, reference="kd", show_differences=True)
     records = read([tmp_path])
     main = document(tables(records)).text("terminal", 60)
-    differ = paired.document(differences(records, "kd")).text("terminal", 60)
+    differ = compare.document(differences(records, "kd"), ranks(records)).text("terminal", 60)
     assert made.text == main + "\n" + differ
-    assert "difference from kd" in (tmp_path / "summary" / "differences.md").read_text()
+    assert "kd minus each method" in (tmp_path / "summary" / "differences.md").read_text()
 
 
 def unlabelled(*methods: str) -> list[dict[str, Any]]:
@@ -95,7 +103,7 @@ def test_targets_without_labels_add_a_table_and_change_no_other(tmp_path: Path) 
         if path.stem == "scores":
             continue
         before = (tmp_path / "a" / "summary" / path.name).read_bytes()
-        if path.suffix in (".md", ".tex"):
+        if path.suffix in (".md", ".tex", ".html"):
             note = "4 runs on targets without labels left out: they have no accuracy"
             assert note in path.read_text()
             assert b"without labels" not in before
@@ -110,7 +118,7 @@ def test_of_targets_without_labels_alone_there_are_only_scores(tmp_path: Path) -
     made = summary.write(write(tmp_path, *unlabelled("itmc", "kd")), show_differences=True)
     assert made.plots == ()
     assert {path.name for path in (tmp_path / "summary").iterdir()} == {
-        f"scores.{suffix}" for suffix in ("md", "csv", "tex")
+        f"scores.{suffix}" for suffix in ("md", "csv", "tex", "html")
     }
     shown = scores.document(scores.score_tables(read([tmp_path])))
     assert made.text == summary.NO_ACCURACIES + "\n" + shown.text("terminal")
