@@ -70,6 +70,7 @@ def _lines(
 def _claims(table: Table) -> list[str]:
     labels = {row.method: row.label for row in table.rows()}
     return [
-        f"Claimed for {labels[claim.method]} ({claim.backbone}): {claim.claim} [{claim.source}]."
+        f"Claimed for {labels[claim.method]} (backbone {claim.backbone}): {claim.claim} "
+        f"[{claim.source}]."
         for claim in claims(table.setting.dataset, labels)
     ]
