@@ -78,5 +78,9 @@ class MobileDA(Method):
     Knobs = Losses
 
     @classmethod
+    def adapted_by(cls, knobs: Any) -> str | None:
+        return str(knobs.align)
+
+    @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
         return distilled(CrossDomain, knobs, compression, start, teacher={}, student={})

@@ -15,11 +15,17 @@ from results.comparison import (
     method_order,
     seed_averages,
 )
-from results.costs import Costs, averages_by_cell, costs, several_machines
+from results.costs import (
+    Costs,
+    averages_by_cell,
+    costs,
+    no_gain_notes,
+    references,
+    several_machines,
+)
 from results.records import STATES, Records, plural
-from results.schema import METRICS, SELECTIONS, accuracy_column
+from results.schema import AVERAGE, METRICS, SELECTIONS, accuracy_column
 
-AVERAGE = "average"
 # Of accuracies in print.
 DECIMALS = 1
 
@@ -80,21 +86,23 @@ def task_table(
     """Methods by tasks, their average last, with costs.
 
     Args:
-        comparison: one of `comparisons(records.frame)`.
+        comparison: one of `comparisons` of the records.
         records: where the comparison came from; its gaps stand in the footnotes.
-        selection: a key of `records.SELECTIONS`; None for the protocol's own.
-        metric: a key of `records.METRICS`.
+        selection: a key of `schema.SELECTIONS`; None for the protocol's own.
+        metric: a key of `schema.METRICS`.
     """
     chosen = comparison.setting.selection(selection)
     columns = tuple(Column(task, task, chosen) for task in (*comparison.tasks, AVERAGE))
     averages = averages_by_cell(comparison, accuracy_column(chosen, metric))
     same_machine = not several_machines(comparison)
+    known = references(comparison)
 
     def of_method(runs: pd.DataFrame, method: str, compression: float) -> Costs:
-        return costs(runs, averages, method, compression, same_machine)
+        return costs(runs, averages, known, method, compression, same_machine)
 
     what = f"selection: {SELECTIONS[chosen]}"
-    return _table(comparison, records, metric, columns, what, of_method)
+    built = _table(comparison, records, metric, columns, what, of_method)
+    return replace(built, notes=(*no_gain_notes(comparison, averages), *built.notes))
 
 
 def selection_table(comparison: Comparison, records: Records, metric: str) -> Table:
@@ -148,8 +156,13 @@ def read_notes(comparison: Comparison, records: Records) -> tuple[str, ...]:
         states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
         runs = plural(len(comparison.asked), "run")
         notes.append(f"Of the {runs} asked for, {len(comparison.missing)} are missing: {states}.")
-    if (gaps := records.gaps()) and records.count_missing() != len(comparison.missing):
+    if (gaps := records.gaps()) and sum(records.count_missing().values()) != len(
+        comparison.missing
+    ):
         notes.append(f"Among all runs read: {gaps}.")
+    if count := len(records.damaged_plans):
+        plans = plural(count, "plan")
+        notes.append(f"{plans} could not be read; what was asked for there is not known.")
     versions = comparison.frame["code"].dropna().unique()
     if len(versions) > 1:
         known = ", ".join(f"{version:g}" for version in sorted(versions))
@@ -220,9 +233,10 @@ def _notes(built: Table, comparison: Comparison, records: Records) -> tuple[str,
         if runs := int(comparison.frame[key].isna().sum()):
             blank.append(f"{SELECTIONS[selection]} {runs}")
     if lacking:
+        tasks = plural(len(comparison.tasks), "task")
         notes.append(
-            f"An average stands only over seeds that have all {len(comparison.tasks)} tasks; "
-            f"of {started} (method, compression, seed), these have not: {', '.join(lacking)}."
+            f"An average stands only over seeds that have all {tasks}; of {started} (method, "
+            f"compression, seed), these have not: {', '.join(lacking)}."
         )
     if blank:
         notes.append(f"Finished runs without this accuracy: {', '.join(blank)}.")

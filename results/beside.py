@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from results.aggregate import AVERAGE, Table
+from results.aggregate import Table
 from results.literature import Published, architecture, claims, protocols, published
+from results.schema import AVERAGE
 from results.sheet import MISSING, Entry, Line, Section
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import tempfile
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from results import schema
+from results import migrations, schema
 
 _NAME = ".records.json"
 # Below this many records, reading them is as fast as reading what was kept of them.
@@ -52,6 +53,7 @@ class Rows:
             handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=_NAME)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
+            os.chmod(temporary, 0o644)  # others may read the folder, too
             os.replace(temporary, self._path)
         except OSError:  # a folder that is only read, a full disk: nothing is lost but time
             if temporary is not None:
@@ -77,11 +79,12 @@ def _is_entry(entry: Any) -> bool:
         isinstance(entry, list)
         and len(entry) == 3
         and isinstance(entry[2], dict)
-        and entry[2].keys() == schema.COLUMNS | {"record"}
+        and schema.is_row(entry[2])
     )
 
 
 @cache
 def _reader() -> str:
     """Hash of the code that makes rows: with another one, all are made anew."""
-    return hashlib.sha256(Path(schema.__file__).read_bytes()).hexdigest()[:16]
+    code = (inspect.getsource(module) for module in (schema, migrations))
+    return hashlib.sha256("".join(code).encode()).hexdigest()[:16]

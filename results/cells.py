@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from results.costs import Costs
-from results.schema import ACCURACY_DECIMALS
+from results.statistics import mean
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class Cell:
     def over(cls, seeds: pd.Series[float]) -> Cell:
         """The cell of one value a seed; missing values do not count."""
         values = seeds.dropna().to_list()
-        # An exact sum, rounded as runs are: every table and page prints the same of it.
-        mean = round(statistics.fmean(values), ACCURACY_DECIMALS) if values else math.nan
-        return cls(mean, statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
+        sd = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(mean(values), sd, len(values))
 
 
 @dataclass(frozen=True)

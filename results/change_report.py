@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from results.aggregate import AVERAGE
 from results.changes import BETTER, COSTS, GONE, NEW, SAME, VERDICTS, WORSE, Change, Changes
 from results.comparison import Setting
 from results.leaderboard import COLUMNS
 from results.records import plural
 from results.render import begins_group, block_title, figure
-from results.schema import METRICS, SELECTIONS
+from results.schema import AVERAGE, METRICS, SELECTIONS
 from results.sheet import MISSING, NO_SD, Document, Entry as Text, Line, Section, Sheet
 from results.standings import Entry
 
@@ -87,6 +86,7 @@ def _caption(entry: Entry) -> str:
         image_size=entry.image_size,
         epochs=entry.epochs,
         conditions="",
+        edition=0,
         digest="",
     )
     return (

@@ -164,7 +164,7 @@ def difference(old: Entry, new: Entry, confidence: float = CONFIDENCE) -> Differ
         centre = statistics.fmean(pairs)
         error, freedom = _standard_error(pairs), float(len(pairs) - 1)
     else:
-        centre = new.mean - old.mean
+        centre = statistics.fmean(new.accuracies) - statistics.fmean(old.accuracies)
         first, second = _standard_error(old.accuracies), _standard_error(new.accuracies)
         error = math.hypot(first, second)
         freedom = math.nan

@@ -6,11 +6,10 @@ import argparse
 import csv
 import io
 import math
-import re
 import sys
 from collections.abc import Sequence
 
-from results.command import add_output, deliver, parser, run
+from results.command import add_output, deliver, parser, run, say, split_names
 from results.comparison import Comparison, comparisons
 from results.differences import CONFIDENCE, REFERENCE, Difference, Differences, differences
 from results.ranks import Ranks, friedman_in_words, ranks
@@ -26,6 +25,8 @@ from results.render import (
 from results.sheet import MISSING, Document, Entry, Line, Section, Sheet
 
 ALL = "all"
+# Of the shares that an interval may cover; a bootstrap has nothing to say of rarer cases.
+_HIGHEST = 0.999
 _HEAD = (
     *SETTING_HEAD,
     *("selection", "metric", "confidence", "compression", "a", "b", "group_b"),
@@ -163,14 +164,9 @@ def _confidence(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number between 0 and 1")
+    if not 0 < value <= _HIGHEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to {_HIGHEST:g}")
     return value
-
-
-def _methods(text: str) -> list[str]:
-    """Names between commas; those within the brackets of a variant belong to its name."""
-    return [name.strip() for name in re.split(r",(?![^\[]*\])", text)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,8 +195,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SHARE",
         type=_confidence,
         default=CONFIDENCE,
-        help="of the intervals, and 1 minus the level of the critical difference, between 0 and 1 "
-        "(default: %(default)s)",
+        help="of the intervals, and 1 minus the level of the critical difference, above 0 and up "
+        f"to {_HIGHEST:g} (default: %(default)s)",
     )
     add_output(built)
     return run(built, _command, argv)
@@ -208,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace, records: Records) -> None:
     records.require_accuracies()
-    found = comparisons(records.frame)
+    found = comparisons(records.frame, records.missing)
     others = _chosen(arguments.a, arguments.b, found)
     options = (arguments.select, arguments.metric, arguments.confidence)
     shown = differences(records, arguments.a, *options, others)
@@ -221,7 +217,7 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
     for comparison in found:
         if comparison.setting not in settings:
             where = f"{comparison.setting.suite}: {comparison.setting.describe()}"
-            print(f"no differences from {arguments.a} in {where}", file=sys.stderr)
+            say(f"no differences from {arguments.a} in {where}")
     ranked = ranks(records, *options, None if others is None else [arguments.a, *others])
     deliver(document(shown, ranked), arguments)
 
@@ -232,15 +228,15 @@ def _chosen(a: str, b: str, found: Sequence[Comparison]) -> list[str] | None:
     Raises:
         ResultsError: a name is not that of a compressed method, or a is among b.
     """
-    others = None if b == ALL else _methods(b)
+    others = None if b == ALL else list(split_names(b))
     there = sorted({name for comparison in found for name in comparison.compressed()})
     given = [("--a", a), *(("--b", name) for name in others or ())]
     for option, name in given:
         if name not in there:
             names = ", ".join(there) or "none"
-            raise ResultsError(f"{option} {name}: no such method; compressed are: {names}")
+            raise ResultsError(f"{option} {name!r}: no such method; compressed are: {names}")
     if others is not None and a in others:
-        raise ResultsError(f"--b {a}: the same as --a; give others, or {ALL}")
+        raise ResultsError(f"--b {a!r}: the same as --a; give others, or {ALL}")
     return others
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from results.records import default_selection, plural
-from results.schema import ACCURACY_DECIMALS, UNADAPTED
+from results.schema import UNADAPTED
+from results.statistics import mean
 
 FINISHED = "finished"
 GROUPS = ("references", "baselines", "itmc", "ablations")
@@ -25,7 +26,8 @@ class Setting:
 
     `dataset` is the name that the catalog has for the suite's data, empty where no record says.
     `conditions` is how images were prepared and networks trained, as JSON text; `digest` is empty
-    where the tasks of the suite have data digests of their own.
+    where the tasks of the suite have data digests of their own. `edition` counts versions of the
+    data backwards: 0 is the newest.
     """
 
     suite: str
@@ -37,6 +39,7 @@ class Setting:
     image_size: int | None
     epochs: int | None
     conditions: str
+    edition: int
     digest: str
 
     def describe(self) -> str:
@@ -46,9 +49,10 @@ class Setting:
         bottleneck = "" if self.bottleneck is None else f", bottleneck {self.bottleneck}"
         size = "" if self.image_size is None else f" at {self.image_size} px"
         epochs = "" if self.epochs is None else f", {plural(self.epochs, 'epoch')}"
+        data = f", data of {plural(self.edition, 'version')} ago" if self.edition else ""
         return (
             f"{self.backbone}{size}{bottleneck}, weights {weights}{epochs}, "
-            f"protocol {self.protocol}"
+            f"protocol {self.protocol}{data}"
         )
 
     def selection(self, given: str | None) -> str:
@@ -101,19 +105,18 @@ class Comparison:
         return self._described[method]
 
 
-def comparisons(frame: pd.DataFrame, missing: pd.DataFrame | None = None) -> tuple[Comparison, ...]:
+def comparisons(frame: pd.DataFrame, missing: pd.DataFrame) -> tuple[Comparison, ...]:
     """Split the frame of `records.read` into what may stand in one table, in a stable order.
 
     Args:
         frame: finished runs.
-        missing: those that have no record, where they are to stand in tables as missing. A setting
-            that has nothing else is left out.
+        missing: those that have no record: an average is of all tasks that are asked for. A
+            setting that has nothing else is left out.
     """
-    finished = frame.assign(state=FINISHED)
-    frame = finished if missing is None or missing.empty else _stacked(finished, missing)
-    frame = frame.assign(data=_data_edition(frame))
+    frame = _stacked(frame.assign(state=FINISHED), missing)
+    frame = frame.assign(edition=_editions(frame))
     keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "conditions"]
-    keys.append("data")
+    keys.append("edition")
     found = []
     for _, runs in frame.groupby(keys, dropna=False, sort=True):
         if not (runs["state"] == FINISHED).any():
@@ -129,10 +132,18 @@ def comparisons(frame: pd.DataFrame, missing: pd.DataFrame | None = None) -> tup
             image_size=_whole(first["image_size"]),
             epochs=_whole(first["epochs"]),
             conditions=first["conditions"],
-            digest=first["data"] or _only(runs["digest"]),
+            edition=int(first["edition"]),
+            digest=_only(runs["digest"]),
         )
         found.append(_comparison(setting, runs))
     return tuple(found)
+
+
+def averaged_runs(comparison: Comparison, column: str) -> pd.DataFrame:
+    """The runs behind the averages of a column: of the seeds that have it on all tasks."""
+    runs = comparison.frame.dropna(subset=[column])
+    tasks = runs.groupby(["method", "compression", "seed"])["task"].transform("size")
+    return runs[tasks == len(comparison.tasks)]
 
 
 def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:
@@ -141,12 +152,9 @@ def seed_averages(comparison: Comparison, column: str) -> pd.DataFrame:
     Returns:
         Columns `method`, `compression`, `seed` and `accuracy` (percent).
     """
-    wide = comparison.frame.pivot(
-        index=["method", "compression", "seed"], columns="task", values=column
-    )
-    complete = wide.reindex(columns=list(comparison.tasks)).dropna()
-    averages = complete.mean(axis="columns").round(ACCURACY_DECIMALS)
-    return averages.rename("accuracy").reset_index()
+    runs = averaged_runs(comparison, column)
+    by_seed = runs.groupby(["method", "compression", "seed"])[column]
+    return by_seed.agg(mean).rename("accuracy").reset_index()
 
 
 def method_order(comparison: Comparison) -> list[str]:
@@ -169,11 +177,22 @@ def _whole(figure: float) -> int | None:
     return None if math.isnan(figure) else int(figure)
 
 
-def _data_edition(frame: pd.DataFrame) -> pd.Series[str]:
-    """The data digest where a suite's task was run on several versions of its data, else empty."""
-    editions = frame.groupby(["suite", "task"])["digest"].transform("nunique")
-    several = editions.groupby(frame["suite"]).transform("max") > 1
-    return frame["digest"].where(several, "")
+def _editions(frame: pd.DataFrame) -> pd.Series[int]:
+    """Which version of its task's data each run is of: 0 the newest that was finished on.
+
+    Tasks have data digests of their own; those whose data never changed are of the newest. Runs
+    that are planned on data of which nothing has finished yet, where others have, are of -1.
+    """
+    task = ["suite", "task"]
+    last = frame.groupby([*task, "digest"])["finished"].max().dropna().reset_index()
+    last = last.sort_values(["finished", "digest"], ascending=False)
+    last["edition"] = last.groupby(task).cumcount()
+    known = pd.MultiIndex.from_frame(last[task])
+    found = frame[[*task, "digest"]].merge(last, on=[*task, "digest"], how="left")["edition"]
+    begun = pd.MultiIndex.from_frame(frame[task]).isin(known)
+    return (
+        found.fillna(pd.Series(begun).map({True: -1, False: 0})).astype(int).set_axis(frame.index)
+    )
 
 
 def _only(values: pd.Series[str]) -> str:
@@ -198,32 +217,41 @@ def _comparison(setting: Setting, runs: pd.DataFrame) -> Comparison:
 
 
 def _told_apart(runs: pd.DataFrame) -> pd.DataFrame:
-    """One method's runs, name and label extended by their teacher and by the knobs that differ."""
+    """One method's runs, name and label extended by their teacher and by the knobs that differ.
+
+    The bare name stays in `base`. What is only planned renames nothing that is finished.
+    """
     newest = runs.sort_values(["finished", "run"], na_position="first").iloc[-1]
     # A label may be reworded between two versions of the code; the newest counts.
-    runs = runs.assign(label=newest["label"], group=newest["group"])
-    knobs = {text: json.loads(text) for text in runs["knobs"].unique()}
-    guides = runs[["guide_backbone", "guide_weights"]].drop_duplicates()
-    differing = _differing(knobs.values())
-    # Two teachers of one backbone are told apart by their weights.
-    by_weights = guides["guide_backbone"].duplicated().any()
-
-    def variant(knobs_text: str, guide: str, guide_weights: str) -> str:
-        weights = f" {guide_weights}" if by_weights else ""
-        teacher = [f"teacher={guide}{weights}"] if guide else []
-        values = knobs[knobs_text]
-        return ", ".join([*teacher, *(f"{name}={values.get(name)}" for name in differing)])
-
-    # Many runs share a variant.
-    columns = [runs[name] for name in ("knobs", "guide_backbone", "guide_weights")]
-    names = {parts: variant(*parts) for parts in set(zip(*columns, strict=True))}
-    variants = pd.Series([names[p] for p in zip(*columns, strict=True)], runs.index, dtype=str)
+    runs = runs.assign(label=newest["label"], group=newest["group"], base=runs["method"])
+    columns = ["knobs", "guide_backbone", "guide_weights"]
+    parts = list(runs[columns].itertuples(index=False, name=None))
+    names = _variants(parts)
+    done = {part for part, state in zip(parts, runs["state"], strict=True) if state == FINISHED}
+    names |= _variants(done)
+    variants = pd.Series([names[part] for part in parts], runs.index, dtype=str)
     named = variants != ""
     words = variants.str.replace("^teacher=", "teacher ", regex=True)
     return runs.assign(
         method=runs["method"].where(~named, runs["method"] + "[" + variants + "]"),
         label=runs["label"].where(~named, runs["label"] + " (" + words + ")"),
     )
+
+
+def _variants(parts: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    """A name for each of the knobs (as text), teacher and teacher's weights: what differs."""
+    several = set(parts)
+    knobs = {text: json.loads(text) for text, _, _ in several}
+    differing = _differing(knobs.values())
+    guides = [guide for guide, _ in {(guide, weights) for _, guide, weights in several}]
+    names = {}
+    for text, guide, weights in several:
+        # Two teachers of one backbone are told apart by their weights.
+        which = f" {weights}" if len(guides) > len(set(guides)) else ""
+        teacher = [f"teacher={guide}{which}"] if guide else []
+        values = (f"{name}={knobs[text].get(name)}" for name in differing)
+        names[text, guide, weights] = ", ".join([*teacher, *values])
+    return names
 
 
 def _differing(knobs: Iterable[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,7 @@ from results.schema import UNADAPTED
 _LATENCIES = ("latency_1", "latency_32")
 _NONE = pd.Series(dtype=float)
 # By method and compression: accuracy by seed.
+References: TypeAlias = "Mapping[str, str]"
 Averages: TypeAlias = "Mapping[tuple[str, float], pd.Series[float]]"
 
 
@@ -51,18 +52,28 @@ class Costs:
 
 
 def costs(
-    runs: pd.DataFrame, averages: Averages, method: str, compression: float, same_machine: bool
+    runs: pd.DataFrame,
+    averages: Averages,
+    references: References,
+    method: str,
+    compression: float,
+    same_machine: bool,
 ) -> Costs:
     """The costs of a method at a compression.
+
+    They are of the runs behind its average, or of all it has where there is none.
 
     Args:
         runs: those of the method and compression; none where all are missing.
         averages: of accuracies over the tasks.
+        references: the methods that gains count from, by their bare names.
         method: its name.
         compression: as asked.
         same_machine: whether all latencies of the table were measured in the same way.
     """
     own = averages.get((method, compression), _NONE)
+    if len(own):
+        runs = runs[runs["seed"].isin(own.index)]
     unpruned = str(runs["unpruned"].iloc[0]) if len(runs) else ""
     figures = ("macs", "parameters", "activations", "bytes")
     effort = ("images", "forward_macs", "backward_macs")
@@ -71,8 +82,8 @@ def costs(
         **{figure: float(runs[f"student_{figure}"].mean()) for figure in figures},
         # The machine may have been busy with something else during some of the runs.
         **{t: float(runs[f"student_{t}"].median()) for t in _LATENCIES if same_machine},
-        over_source=_gain(own, averages, UNADAPTED) if method != UNADAPTED else math.nan,
-        over_unpruned=_gain(own, averages, unpruned) if unpruned else math.nan,
+        over_source=_gain(own, averages, references.get(UNADAPTED)),
+        over_unpruned=_gain(own, averages, references.get(unpruned)),
         **{figure: float(runs[figure].mean()) for figure in effort},
     )
 
@@ -92,9 +103,38 @@ def averages_by_cell(comparison: Comparison, column: str) -> Averages:
     }
 
 
-def _gain(own: pd.Series[float], averages: Averages, reference: str) -> float:
-    """Mean paired difference; NaN unless the reference has every seed of the average."""
-    other = averages.get((reference, 0.0), _NONE)
-    if own.empty or not own.index.isin(other.index).all():
+def references(comparison: Comparison) -> References:
+    """The uncompressed methods by their bare names, of those that ran in one variant only.
+
+    What is a gain over one of several variants is not for us to choose.
+    """
+    frame = comparison.frame
+    names = frame[frame["compression"] == 0].groupby("base")["method"].unique()
+    return {str(base): str(found[0]) for base, found in names.items() if len(found) == 1}
+
+
+def no_gain_notes(comparison: Comparison, averages: Averages) -> tuple[str, ...]:
+    """Why some method has no gain over a reference that was run, in sentences."""
+    known = references(comparison)
+    frame = comparison.frame
+    asked = {UNADAPTED, *frame["unpruned"].unique()} - {""}
+    own = {seed for (_, share), seeds in averages.items() if share > 0 for seed in seeds.index}
+    notes = []
+    for name in sorted(asked & set(frame.loc[frame["compression"] == 0, "base"])):
+        if name not in known:
+            notes.append(f"No gain over {name}: it ran in several variants.")
+        elif gone := sorted(own - set(averages.get((known[name], 0.0), _NONE).index)):
+            seeds = ", ".join(map(str, gone))
+            notes.append(f"No gain over {name} for seeds of which it has no average: {seeds}.")
+    return tuple(notes)
+
+
+def _gain(own: pd.Series[float], averages: Averages, reference: str | None) -> float:
+    """Mean paired difference; NaN unless the reference has every seed of the average.
+
+    It is NaN for the reference itself.
+    """
+    other = _NONE if reference is None else averages.get((reference, 0.0), _NONE)
+    if own.empty or other is own or not own.index.isin(other.index).all():
         return math.nan
     return float((own - other).dropna().mean())

@@ -17,6 +17,7 @@ from results.changes import BETTER, GONE, NEW, TOLERANCE, WORSE, Changes, compar
 from results.command import (
     Parser,
     add_choice,
+    encoded,
     guarded,
     read_and_say,
     show,
@@ -131,10 +132,11 @@ def _side(built: Parser, path: Path, selection: str | None, metric: str) -> tupl
 def _deliver(changes: Changes, arguments: argparse.Namespace) -> None:
     """Print the changes or write them to the file that was asked for."""
     if arguments.out is not None:
-        write_whole(arguments.out, _text(changes, arguments, None).encode())
-        print(arguments.out)
+        write_whole(arguments.out, encoded(_text(changes, arguments, None)))
+        show(f"{arguments.out}\n")
         return
-    show(_text(changes, arguments, terminal_width()))
+    text = _text(changes, arguments, terminal_width())
+    show(text, for_program=arguments.format == "json")
 
 
 def _text(changes: Changes, arguments: argparse.Namespace, width: int | None) -> str:

@@ -133,13 +133,13 @@ def differences(
     Args:
         records: the runs.
         reference: name of a compressed method; a variant is named as in the CSV of tables.
-        selection: a key of `records.SELECTIONS`; None for each protocol's own.
-        metric: a key of `records.METRICS`.
+        selection: a key of `schema.SELECTIONS`; None for each protocol's own.
+        metric: a key of `schema.METRICS`.
         confidence: of the intervals, in (0, 1).
         others: names of compressed methods to compare it with; None for all.
     """
     made = []
-    for comparison in comparisons(records.frame):
+    for comparison in comparisons(records.frame, records.missing):
         compressed = comparison.compressed()
         compared = [
             method

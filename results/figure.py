@@ -208,6 +208,8 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(
         {
             "font.size": TYPE,
+            # A dollar sign in a name is one.
+            "text.parse_math": False,
             "figure.titlesize": TYPE,
             "figure.labelsize": TYPE,
             "axes.titlesize": TYPE,

@@ -1,10 +1,11 @@
 """`python -m results.leaderboard RUNS`: all results as one CSV, to be kept in git and compared.
 
 A row an entry of `standings`, in its order, under the columns below. What identifies a row comes
-first and what was measured after it: `mean` and `sd` (over seeds, percent), `seeds` and, in the
-same order and separated by spaces, the `accuracies` of each; `removed` (percent of MACs), `macs`,
-`parameters`, `activations` and `bytes` of the student, `latency_1` and `latency_32` (ms for a
-batch of 1 and of 32); last the hash of each seed's record. What does not exist is empty.
+first, with `tasks` (how many an average is of), and what was measured after it: `mean` and `sd`
+(over seeds, percent), `seeds` and, in the same order and separated by spaces, the `accuracies` of
+each; `removed` (percent of MACs), `macs`, `parameters`, `activations` and `bytes` of the student,
+`latency_1` and `latency_32` (ms for a batch of 1 and of 32); last the hash of each seed's record.
+What does not exist is empty.
 
 The file depends on the records only: not on when, where or in which order they were read. A
 version that gives a column another meaning gives it another name.
@@ -23,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.command import parser, run, show, write_whole
-from results.records import Records, ResultsError, plural
+from results.command import encoded, parser, run, say, show, write_whole
+from results.records import Records, ResultsError, default_selection, plural
 from results.render import plain
 from results.schema import ACCURACY_DECIMALS, METRICS, SELECTIONS
 from results.standings import (
@@ -91,6 +92,13 @@ def _whole(cell: str) -> int:
     return int(cell)
 
 
+def _count(cell: str) -> int:
+    count = _whole(cell)
+    if count < 1:
+        raise ValueError(f"{cell!r} is not a number of seeds from 1 on")
+    return count
+
+
 def _share(cell: str) -> float:
     share = _number(cell)
     if not 0 <= share < 1:
@@ -99,14 +107,14 @@ def _share(cell: str) -> float:
 
 
 def _seeds(cell: str) -> tuple[int, ...]:
-    seeds = tuple(map(_whole, cell.split(" ")))
+    seeds = tuple(map(_whole, _word(cell).split(" ")))
     if list(seeds) != sorted(set(seeds)):
         raise ValueError(f"{cell!r} is not ascending")
     return seeds
 
 
 def _accuracies(cell: str) -> tuple[float, ...]:
-    values = tuple(map(_number, cell.split(" ")))
+    values = tuple(map(_number, _word(cell).split(" ")))
     if not all(0 <= value <= 100 for value in values):
         raise ValueError(f"{cell!r} is not percentages")
     return values
@@ -148,9 +156,10 @@ COLUMNS = (
     # 0.5, not 0.50 or 0.5000001: the shortest text that reads back the same.
     Column("compression", lambda share: repr(share).removesuffix(".0"), _share),
     *map(_words, ("group", "method", "label", "task")),
+    Column("tasks", str, _whole),
     _figure("mean", _SHOWN),
     _figure("sd", _SHOWN),
-    Column("n", str, _whole),
+    Column("n", str, _count),
     Column("seeds", _each(str), _seeds),
     Column("accuracies", _each(lambda value: f"{value:.{ACCURACY_DECIMALS}f}"), _accuracies),
     _figure("removed", REMOVED_DECIMALS),
@@ -183,9 +192,12 @@ def standings_of(records: Records, selection: str | None, metric: str) -> tuple[
     records.require_accuracies()
     found = entries(records, selection, metric)
     if not found:
+        protocols = records.frame["protocol"].unique()
+        tried = [selection] if selection else sorted({*map(default_selection, protocols)})
+        others = ", ".join(name for name in SELECTIONS if name not in tried)
         raise ResultsError(
-            f"no accuracy by --select {selection} in {plural(len(records.frame), 'run')}; "
-            f"allowed: {', '.join(SELECTIONS)}"
+            f"no accuracy by {' or '.join(tried)} in {plural(len(records.frame), 'run')}; choose "
+            f"by --select: {others}"
         )
     return found
 
@@ -197,7 +209,8 @@ def read_file(path: Path) -> tuple[Entry, ...]:
         ResultsError: it cannot be read, or is no leaderboard of this version, or is damaged.
     """
     try:
-        content = path.read_bytes().decode()
+        # Spreadsheets put a mark in front of UTF-8.
+        content = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -206,7 +219,7 @@ def read_file(path: Path) -> tuple[Entry, ...]:
     found: dict[tuple[Any, ...], Entry] = {}
     try:
         _check_head(next(reader, []), path)
-        for row in reader:
+        for row in filter(None, reader):  # without blank lines
             entry = _entry(row)
             if entry.key() in found:
                 raise ValueError("tells of the same as a line before it")
@@ -283,12 +296,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: argparse.Namespace, records: Records) -> None:
     standings = standings_of(records, arguments.select, arguments.metric)
     if gaps := records.gaps():
-        print(f"not in the leaderboard: {gaps}", file=sys.stderr)
+        say(f"not in the leaderboard: {gaps}")
     if arguments.out is None:
-        show(text(standings))
+        show(text(standings), for_program=True)
         return
-    write_whole(arguments.out, text(standings).encode())
-    print(arguments.out)
+    write_whole(arguments.out, encoded(text(standings)))
+    show(f"{arguments.out}\n")
 
 
 if __name__ == "__main__":

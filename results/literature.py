@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "published"
-AVERAGE = "average"
 _DESCRIBING = ("backbone", "method", "label", "protocol", "source")
 
 

@@ -21,7 +21,8 @@ class PlannedRun:
 
     Attributes:
         config: identifies it whatever the version of the code.
-        row: what is known before it has run, as `schema.identity_of` gives it.
+        row: what is known before it has run, as `schema.identity_of` gives it, and `labelled`:
+            whether its target has labels.
     """
 
     run: str
@@ -42,7 +43,11 @@ class PlanFile:
 def read_plans(folder: Path) -> tuple[tuple[PlanFile, ...], tuple[str, ...]]:
     """The plans of an out directory, the oldest first, and a line for each that is damaged."""
     plans, damaged = [], []
-    for path in sorted((folder / FOLDER).glob("*.json")):
+    try:
+        paths = sorted((folder / FOLDER).glob("*.json"))
+    except OSError as error:
+        return (), (f"{folder / FOLDER}: cannot be looked into ({error.strerror})",)
+    for path in paths:
         try:
             plans.append(_plan(path))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -82,4 +87,5 @@ def _runs(content: Mapping[str, Any]) -> Iterator[PlannedRun]:
             "seed": run["seed"],
             "compression": {"asked": run["compression"]},
         }
-        yield PlannedRun(str(run["run"]), str(run["config"]), identity_of(described))
+        row = identity_of(described) | {"labelled": bool(described.get("labelled", True))}
+        yield PlannedRun(str(run["run"]), str(run["config"]), row)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.command import parser, run, write_whole
+from results.command import parser, run, say, show, split_names, write_whole
 from results.comparison import GROUPS, Comparison, comparisons, method_order
 from results.figure import FORMATS, SIZES, file_content
 from results.looks import looks
@@ -102,7 +102,7 @@ def draw(records: Records, request: Request) -> Drawn:
     Raises:
         ResultsError: no method is called as one of those that are asked for.
     """
-    found = comparisons(records.frame)
+    found = comparisons(records.frame, records.missing)
     _check_methods(found, request.methods)
     drawn = Drawn({}, {}, set(), ())
     for number, whole in enumerate(found, start=1):
@@ -179,7 +179,7 @@ def _check_methods(found: Collection[Comparison], asked: Sequence[str] | None) -
         if name not in known:
             groups = [group for group in GROUPS if group in known]
             raise ResultsError(
-                f"--methods {name}: no such method or group; there are: "
+                f"--methods {name!r}: no such method or group; there are: "
                 f"{', '.join([*groups, *sorted(names)])}"
             )
 
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     built.add_argument(
         "--methods",
         metavar="METHOD,...",
-        type=lambda text: tuple(text.split(",")),
+        type=split_names,
         help="names or groups of methods to draw, beside the references (default: all, without "
         "ablations where there are baselines)",
     )
@@ -268,14 +268,14 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
         ),
     )
     for line in drawn.damaged:
-        print(f"left out of curves and widths: {line}", file=sys.stderr)
+        say(f"left out of curves and widths: {line}")
     reasons = "; ".join(f"{name}: {reason}" for name, reason in drawn.empty.items())
     if set(arguments.kind or ()) - drawn.complete or not drawn.figures:
         raise ResultsError(f"nothing to draw of {reasons}")
     if reasons:
-        print(f"not drawn: {reasons}", file=sys.stderr)
+        say(f"not drawn: {reasons}")
     for path in _write(drawn, arguments.out, arguments.format):
-        print(path)
+        show(f"{path}\n")
 
 
 if __name__ == "__main__":

@@ -75,13 +75,13 @@ def ranks(
 
     Args:
         records: the runs.
-        selection: a key of `records.SELECTIONS`; None for each protocol's own.
-        metric: a key of `records.METRICS`.
+        selection: a key of `schema.SELECTIONS`; None for each protocol's own.
+        metric: a key of `schema.METRICS`.
         confidence: 1 minus the level of Nemenyi's test.
         methods: names of compressed methods to rank; None for all.
     """
     made = []
-    for comparison in comparisons(records.frame):
+    for comparison in comparisons(records.frame, records.missing):
         chosen = comparison.setting.selection(selection)
         for compression in comparison.compressions():
             if compression == 0:

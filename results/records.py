@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ FAILED, UNFINISHED, TO_COME, DAMAGED = "failed", "unfinished", "to come", "damag
 
 
 STATES = (FAILED, UNFINISHED, TO_COME, DAMAGED)
+LEFT_OUT = "left out (damaged or newer)"
 
 
 class ResultsError(Exception):
@@ -38,32 +39,38 @@ class Records:
         unlabelled: the same of the runs whose target has no labels, and so no accuracies.
         missing: what is known of runs that a plan asks for and that have no record: the columns of
             `schema.identity_of`, and `state`, one of `FAILED`, `UNFINISHED`, `TO_COME`, `DAMAGED`.
+        missing_unlabelled: the same of those whose target has no labels.
         failed: run directories with a `failure.json` and no record.
         unfinished: run directories with a `config.yaml` and neither of the two.
         left_out: one line for each record that is damaged or of a newer schema.
+        damaged_plans: one line for each plan that cannot be used.
         plans: what was asked for, the oldest first.
     """
 
     frame: pd.DataFrame
     unlabelled: pd.DataFrame
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    missing_unlabelled: pd.DataFrame = field(default_factory=pd.DataFrame)
     failed: tuple[Path, ...] = ()
     unfinished: tuple[Path, ...] = ()
     left_out: tuple[str, ...] = ()
+    damaged_plans: tuple[str, ...] = ()
     plans: tuple[PlanFile, ...] = ()
 
     def gaps(self) -> str:
         """What is in neither frame, in words; empty where every run has a usable record."""
-        counts = zip(self._counts(), (*STATES[:-1], "left out (damaged or newer)"), strict=True)
-        return ", ".join(f"{plural(count, 'run')} {what}" for count, what in counts if count)
+        counts = self.count_missing().items()
+        return ", ".join(f"{plural(count, 'run')} {what}" for what, count in counts if count)
 
-    def count_missing(self) -> int:
-        """How many runs are in neither frame."""
-        return sum(self._counts())
-
-    def _counts(self) -> tuple[int, ...]:
-        waiting = 0 if self.missing.empty else int((self.missing["state"] == TO_COME).sum())
-        return len(self.failed), len(self.unfinished), waiting, len(self.left_out)
+    def count_missing(self) -> dict[str, int]:
+        """How many runs are in neither frame, by what is the matter with them."""
+        both = (self.missing, self.missing_unlabelled)
+        return {
+            FAILED: len(self.failed),
+            UNFINISHED: len(self.unfinished),
+            TO_COME: sum(int((f["state"] == TO_COME).sum()) for f in both if len(f)),
+            LEFT_OUT: len(self.left_out),
+        }
 
     def at(self, compressions: Collection[float]) -> Records:
         """The runs of these compressions, and those that are not compressed.
@@ -71,16 +78,18 @@ class Records:
         Raises:
             ResultsError: no run has one of them.
         """
-        frames = self.frame, self.unlabelled, self.missing
+        frames = self.frame, self.unlabelled, self.missing, self.missing_unlabelled
         there = {float(c) for frame in frames if len(frame) for c in frame["compression"].unique()}
         if unknown := sorted(set(compressions) - there):
-            known = ", ".join(f"{value:g}" for value in sorted(there) if value) or "none"
-            asked = ", ".join(f"{value:g}" for value in unknown)
+            known = ", ".join(str(value) for value in sorted(there) if value) or "none"
+            asked = ", ".join(map(str, unknown))
             raise ResultsError(f"no run removes {asked} of the MACs; there are runs at: {known}")
         kept = {0.0, *compressions}
         chosen = (f[f["compression"].isin(kept)] if len(f) else f for f in frames)
-        frame, unlabelled, missing = (f.reset_index(drop=True) for f in chosen)
-        return replace(self, frame=frame, unlabelled=unlabelled, missing=missing)
+        frame, unlabelled, missing, other = (f.reset_index(drop=True) for f in chosen)
+        return replace(
+            self, frame=frame, unlabelled=unlabelled, missing=missing, missing_unlabelled=other
+        )
 
     def require_accuracies(self) -> None:
         """Raise ResultsError where no run has a target with labels."""
@@ -100,7 +109,19 @@ class _Found:
     failed: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    damaged_plans: list[str] = field(default_factory=list)
     plans: list[PlanFile] = field(default_factory=list)
+
+    def without_record(self) -> pd.DataFrame:
+        """The rows of the runs that no folder has a record of, each once."""
+        finished = {row["run"] for row in self.rows}
+        rows = {row["run"]: row for row in self.missing if row["run"] not in finished}
+        return pd.DataFrame(list(rows.values()))
+
+    def folders(self, runs: Sequence[Path]) -> tuple[Path, ...]:
+        """Those of these folders whose run has no record in another, each run once."""
+        finished = {row["run"] for row in self.rows}
+        return tuple({run.name: run for run in runs if run.name not in finished}.values())
 
 
 def plural(count: int, noun: str) -> str:
@@ -120,18 +141,22 @@ def read(paths: Sequence[Path]) -> Records:
         ResultsError: a path is not a directory, or there is no usable record at all.
     """
     found = _Found()
-    for folder, runs in _run_directories(paths).items():
+    whole = {path.resolve() for path in paths}
+    for folder, runs in _run_directories(paths, found).items():
         # Who gives one run's directory does not ask for the others of the plan.
-        planned = plans.read_plans(folder) if folder in paths else ((), ())
+        planned = plans.read_plans(folder) if folder.resolve() in whole else ((), ())
         _read_folder(folder, runs, planned, found)
     found.plans.sort(key=lambda plan: plan.written)
+    missing, missing_unlabelled = _by_labels(found.without_record())
     made = Records(
         frame=pd.DataFrame(),
         unlabelled=pd.DataFrame(),
-        missing=pd.DataFrame(found.missing),
-        failed=tuple(found.failed),
-        unfinished=tuple(found.unfinished),
+        missing=missing,
+        missing_unlabelled=missing_unlabelled,
+        failed=found.folders(found.failed),
+        unfinished=found.folders(found.unfinished),
         left_out=tuple(found.left_out),
+        damaged_plans=tuple(found.damaged_plans),
         plans=tuple(found.plans),
     )
     if not found.rows:
@@ -142,10 +167,16 @@ def read(paths: Sequence[Path]) -> Records:
     frame = pd.DataFrame(found.rows).sort_values(["run", "finished"])
     # The same run copied to two out directories is one run.
     frame = frame.drop_duplicates("run", keep="last")
-    labelled, unlabelled = (
-        frame[frame["labelled"] == there].reset_index(drop=True) for there in (True, False)
-    )
+    labelled, unlabelled = _by_labels(frame)
     return replace(made, frame=labelled, unlabelled=unlabelled)
+
+
+def _by_labels(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs whose targets have labels, and the others."""
+    if frame.empty:
+        return frame, frame
+    there = frame["labelled"].astype(bool)
+    return frame[there].reset_index(drop=True), frame[~there].reset_index(drop=True)
 
 
 def _read_folder(
@@ -156,7 +187,7 @@ def _read_folder(
 ) -> None:
     """Read these runs of an out directory; `planned`: its plans, and what is wrong with some."""
     found.plans += planned[0]
-    found.left_out += planned[1]
+    found.damaged_plans += planned[1]
     wanted = plans.wanted(planned[0])
     cached = Rows(folder)
     for run in runs:
@@ -173,7 +204,7 @@ def _read_folder(
         if run.name in wanted:
             row = wanted.pop(run.name).row
             found.missing.append(row | {"state": FAILED if failed else UNFINISHED})
-        elif planned[0]:
+        elif planned[0] and not planned[1]:
             continue  # of an older version of the code: nothing asks for it any more
         (found.failed if failed else found.unfinished).append(run)
     found.missing += [run.row | {"state": TO_COME} for run in wanted.values()]
@@ -199,35 +230,61 @@ def _row(path: Path, cached: Rows) -> dict[str, Any]:
     return row | {"path": str(path)}
 
 
-def _run_directories(paths: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Each run directory once, by the folder it is in, sorted, whichever paths lead to it."""
-    found: dict[Path, list[Path]] = {}
+def _run_directories(paths: Sequence[Path], found: _Found) -> dict[Path, list[Path]]:
+    """Each run directory once, by the folder it is in, sorted, whichever paths lead to it.
+
+    What is beside the runs and cannot be looked into is named in `found`.
+    """
+    folders: dict[Path, list[Path]] = {}
+    known: dict[Path, Path] = {}
     seen: set[Path] = set()
     for path in paths:
-        if not path.is_dir():
-            state = "is not a directory" if path.exists() else "does not exist"
-            raise ResultsError(
-                f"{path} {state}; give an out directory of runs or one run's directory"
-            )
-        folder = path.parent if _is_run(path) else path
-        for run in _candidates(path):
+        try:
+            folder, runs = _runs_in(path, found)
+        except OSError as error:
+            raise ResultsError(f"cannot read {_short(path)}: {error.strerror}") from None
+        # One folder by two names is one folder.
+        folder = known.setdefault(folder.resolve(), folder)
+        folders.setdefault(folder, [])
+        for run in runs:
             resolved = run.resolve()
             if resolved not in seen:
                 seen.add(resolved)
-                found.setdefault(folder, []).append(run)
-        found.setdefault(folder, [])
-    return found
+                folders[folder].append(run)
+    return folders
 
 
-def _candidates(path: Path) -> Iterator[Path]:
+def _runs_in(path: Path, found: _Found) -> tuple[Path, list[Path]]:
+    """The folder that runs are in, and those of them that a path asks for."""
+    if not path.is_dir():
+        state = "is not a directory" if path.exists() else "does not exist"
+        raise ResultsError(
+            f"{_short(path)} {state}; give an out directory of runs or one run's directory"
+        )
     if _is_run(path):
-        yield path
-        return
-    try:
-        yield from (run for run in sorted(path.iterdir()) if _is_run(run))
-    except OSError as error:
-        raise ResultsError(f"cannot read {path}: {error.strerror}") from None
+        return path.parent, [path]
+    runs = []
+    for child in sorted(path.iterdir()):
+        try:
+            if _is_run(child):
+                runs.append(child)
+        except OSError as error:
+            found.left_out.append(f"{child}: cannot be looked into ({error.strerror})")
+    return path, runs
+
+
+def _short(path: Path) -> str:
+    """The path, or its end where it is longer than anybody would read."""
+    text = str(path)
+    return text if len(text) <= 200 else f"…{text[-200:]}"
 
 
 def _is_run(path: Path) -> bool:
-    return any((path / name).exists() for name in ("record.json", "failure.json", "config.yaml"))
+    # As `Path.exists`, but what may not be looked into is no answer.
+    for name in ("record.json", "failure.json", "config.yaml"):
+        try:
+            (path / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return True
+    return False

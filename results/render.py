@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from results.aggregate import AVERAGE, DECIMALS, Table
+from results.aggregate import DECIMALS, Table
 from results.beside import published_beside
 from results.cells import Block, Cell, Row
 from results.comparison import Setting
 from results.costs import Costs
-from results.schema import UNADAPTED
+from results.schema import AVERAGE, UNADAPTED
 from results.sheet import MINUS, MISSING, NO_SD, Document, Entry, Line, Section, Sheet
 
 SETTING_HEAD = (
@@ -47,7 +47,8 @@ def setting_fields(setting: Setting) -> tuple[str | int, ...]:
     return (
         *(setting.suite, setting.protocol, setting.backbone, setting.weights),
         *("" if figure is None else figure for figure in figures),
-        setting.digest.removeprefix("sha256:")[:12],
+        # Of several tasks there is none: older versions of the data are counted backwards.
+        setting.digest.removeprefix("sha256:")[:12] or -setting.edition or "",
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.command import parser, run, write_whole
+from results.command import encoded, parser, run, show, write_whole
 from results.page.render import page
 from results.records import Records
 
@@ -36,9 +36,8 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
     records.require_accuracies()
     text = page(records, tuple(arguments.runs), arguments.select, arguments.metric)
     path = arguments.out / _PAGE
-    # A name may hold half a character; it must not keep the rest from being read.
-    write_whole(path, text.encode("utf-8", errors="replace"))
-    print(path)
+    write_whole(path, encoded(text))
+    show(f"{path}\n")
 
 
 if __name__ == "__main__":

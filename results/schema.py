@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = 3
+from results.migrations import MIGRATIONS
+
+SCHEMA = 1 + len(MIGRATIONS)
 SELECTIONS = {
     "last": "last epoch",
     "source_validation": "source validation",
@@ -23,6 +25,10 @@ SELECTIONS = {
 SCORES = tuple(key for key in SELECTIONS if key not in ("last", "oracle"))
 METRICS = {"overall": "target accuracy", "mean_class": "target accuracy, mean over classes"}
 UNADAPTED = "source_only"
+# What tables have beside the tasks.
+AVERAGE = "average"
+# No figure of a run is as large: what is, is damage.
+_MOST = 1e18
 # Of accuracies in percent: tells apart one image in a million. All tables and files start from
 # these, so that none of them rounds a mean otherwise than another.
 ACCURACY_DECIMALS = 4
@@ -92,15 +98,13 @@ def score_column(validator: str) -> str:
     return f"score.{validator}"
 
 
-# Of what `row_of` gives; a row with others was made by something else.
-COLUMNS = frozenset(
-    {
-        *(*_IDENTITY, *_TEXTS, *_SETTING, *_FIGURES),
-        *("seed", "compression", "conditions", "knobs", "guide_backbone", "guide_weights"),
-        *("finished", "command", "labelled"),
-        *(score_column(validator) for validator in SCORES),
-        *(accuracy_column(selection, metric) for selection in SELECTIONS for metric in METRICS),
-    }
+# Of what `row_of` gives, by type.
+_ACCURACIES = tuple(accuracy_column(s, metric) for s in SELECTIONS for metric in METRICS)
+_NUMBERS = (*_SETTING, *_FIGURES, "compression", *map(score_column, SCORES), *_ACCURACIES)
+_MAPPINGS = ("conditions", "knobs", "versions")
+_WORDS = (
+    *(*_IDENTITY, *_TEXTS, *_MAPPINGS),
+    *("guide_backbone", "guide_weights", "finished", "command", "record"),
 )
 
 
@@ -126,7 +130,7 @@ def parse(text: bytes) -> dict[str, Any]:
             f"schema {schema}; this version reads up to schema {SCHEMA}: use the version that "
             "wrote it, or a newer one"
         )
-    for step in _MIGRATIONS[schema - 1 :]:
+    for step in MIGRATIONS[schema - 1 :]:
         record = step(record)
     return dict(record)
 
@@ -140,8 +144,14 @@ def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
     row = identity_of(record)
     row["finished"] = _text(record, "finished")
     row |= {column: _text_or_empty(record, where) for column, where in _TEXTS.items()}
-    row |= {column: _number(record, where) for column, where in _FIGURES.items()}
-    row["command"] = shlex.join(map(str, _field(record, "command") or ()))
+    row |= {column: _quantity(record, where) for column, where in _FIGURES.items()}
+    if row["reached"] > 1:
+        raise DamagedRecordError(f"compression.reached is {row['reached']:g}, not a share")
+    command = _field(record, "command") or []
+    if not isinstance(command, list):
+        raise DamagedRecordError("command is not a list of words")
+    row["command"] = _printable(shlex.join(map(str, command)))
+    row["versions"] = json.dumps(_mapping(record, "environment.versions"), sort_keys=True)
     row["labelled"] = _is_labelled(record)
     for validator in SCORES:
         row[score_column(validator)] = _number(record, f"scores.{validator}")
@@ -151,8 +161,24 @@ def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
             accuracy = _number(record, where)
             if accuracy < 0 or accuracy > 100:
                 raise DamagedRecordError(f"{where} is {accuracy:g}, not a percentage")
-            row[accuracy_column(selection, metric)] = round(accuracy, ACCURACY_DECIMALS)
+            row[accuracy_column(selection, metric)] = round(accuracy, ACCURACY_DECIMALS) + 0.0
     return row
+
+
+def is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a mapping could be a row with its `record`, such as `cache` keeps."""
+    try:
+        return (
+            row.keys() == {*_NUMBERS, *_WORDS, "seed", "labelled"}
+            and all(type(row[name]) is float for name in _NUMBERS)
+            and all(type(row[name]) is str for name in _WORDS)
+            and all(type(json.loads(row[name])) is dict for name in _MAPPINGS)
+            and (type(row["seed"]), type(row["labelled"])) == (int, bool)
+            and 0 <= row["compression"] < 1
+            and not any(row[name] < 0 or row[name] > 100 for name in _ACCURACIES)
+        )
+    except ValueError:
+        return False
 
 
 def identity_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,16 +188,18 @@ def identity_of(record: Mapping[str, Any]) -> dict[str, Any]:
         DamagedRecordError: a field is missing or wrong.
     """
     row: dict[str, Any] = {column: _text(record, where) for column, where in _IDENTITY.items()}
-    row |= {column: _number(record, where) for column, where in _SETTING.items()}
+    row |= {column: _quantity(record, where) for column, where in _SETTING.items()}
+    if row["task"] == AVERAGE:
+        raise DamagedRecordError(f"task.name is {AVERAGE}, which is what tables call the average")
     row["seed"] = _integer(record, "seed")
-    row["compression"] = _number(record, "compression.asked")
+    row["compression"] = _number(record, "compression.asked") + 0.0  # no negative zero
     if not 0 <= row["compression"] < 1:
         raise DamagedRecordError("compression.asked is not a number in [0, 1)")
     # As text, so that runs can be told apart by their hyper-parameters.
     row["conditions"] = json.dumps(
-        {part: _field(record, part) or {} for part in ("data", "training")}, sort_keys=True
+        {part: _mapping(record, part) for part in ("data", "training")}, sort_keys=True
     )
-    row["knobs"] = json.dumps(_field(record, "method.knobs") or {}, sort_keys=True)
+    row["knobs"] = json.dumps(_mapping(record, "method.knobs"), sort_keys=True)
     # A teacher other than the student's own backbone; empty where there was none.
     guided = _field(record, "teacher") is not None
     for part in ("backbone", "weights"):
@@ -181,33 +209,6 @@ def identity_of(record: Mapping[str, Any]) -> dict[str, Any]:
         if digest := _text_or_empty(record, f"{network}.weights_sha256"):
             row[column] += f"@{digest[:8]}"
     return row
-
-
-def _with_scores(record: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 had no label-free scores of the last epoch apart from those that chose an epoch."""
-    return {**record, "schema": 2, "scores": record.get("scores") or {}}
-
-
-def _with_command(record: dict[str, Any]) -> dict[str, Any]:
-    """Schema 2 had no command, history or widths, and did not say what a student is unpruned."""
-    method = record.get("method")
-    if isinstance(method, dict):
-        method = {**method, "unpruned": _unpruned_of_schema_2(record, method)}
-    return {**record, "schema": 3, "command": [], "history": None, "method": method}
-
-
-def _unpruned_of_schema_2(record: dict[str, Any], method: dict[str, Any]) -> str | None:
-    if not _field(record, "compression.asked"):
-        return None
-    knobs = method.get("knobs")
-    knobs = knobs if isinstance(knobs, dict) else {}
-    narrow = str(method.get("name")).removesuffix("_student")
-    named = (knobs.get("discrepancy"), knobs.get("teacher"))
-    found = next((name for name in named if isinstance(name, str)), None)
-    return found or (narrow if narrow != method.get("name") else UNADAPTED)
-
-
-_MIGRATIONS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_with_scores, _with_command)
 
 
 def _is_labelled(record: Mapping[str, Any]) -> bool:
@@ -226,11 +227,28 @@ def _field(record: Mapping[str, Any], where: str) -> Any:
     return value
 
 
+def _mapping(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The mapping there, an empty one where it is absent."""
+    value = _field(record, where)
+    if value and not isinstance(value, dict):
+        raise DamagedRecordError(f"{where} is not a mapping")
+    return value or {}
+
+
 def _text(record: Mapping[str, Any], where: str) -> str:
     value = _field(record, where)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise DamagedRecordError(f"{where} is missing or not a text")
-    return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DamagedRecordError(f"{where} is no text in Unicode") from None
+    return _printable(value)
+
+
+def _printable(text: str) -> str:
+    """One line without control characters, for tables, terminals and files."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _text_or_empty(record: Mapping[str, Any], where: str) -> str:
@@ -239,9 +257,17 @@ def _text_or_empty(record: Mapping[str, Any], where: str) -> str:
 
 def _integer(record: Mapping[str, Any], where: str) -> int:
     value = _field(record, where)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool) or not -_MOST < value < _MOST:
         raise DamagedRecordError(f"{where} is missing or not an integer")
     return value
+
+
+def _quantity(record: Mapping[str, Any], where: str) -> float:
+    """As `_number`, of what cannot be below zero."""
+    number = _number(record, where)
+    if number < 0:
+        raise DamagedRecordError(f"{where} is {number:g}, below zero")
+    return number
 
 
 def _number(record: Mapping[str, Any], where: str) -> float:
@@ -253,6 +279,6 @@ def _number(record: Mapping[str, Any], where: str) -> float:
         number = math.nan if isinstance(value, bool | str | list | dict) else float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not abs(number) < _MOST:
         raise DamagedRecordError(f"{where} is not a finite number")
     return number

@@ -67,7 +67,7 @@ def score_tables(records: Records) -> tuple[ScoreTable, ...]:
     """
     return tuple(
         _table(comparison, task, records)
-        for comparison in comparisons(records.unlabelled)
+        for comparison in comparisons(records.unlabelled, records.missing_unlabelled)
         for task in comparison.tasks
     )
 

@@ -8,28 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 
+from results.latex import escaped
+
 MISSING = "—"
 # An en dash where there is a mean and no sd, so that it does not read as a missing cell.
 NO_SD = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 FORMATS = ("terminal", "markdown", "csv", "latex", "html")
-# Characters that LaTeX reads as commands, and those that its default fonts lack.
-_LATEX = {
-    "->": r"$\to$",
-    "→": r"$\to$",
-    "±": r"$\pm$",
-    "—": "---",
-    NO_SD: "--",
-    MINUS: "$-$",
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-_LATEX_PATTERN = re.compile("|".join(re.escape(key) for key in _LATEX))
+# What moves a terminal's cursor, or ends a line of it or of a table in Markdown.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What Markdown reads as emphasis, code, a tag, a cell's end, a formula, a link or an entity.
+_MARKDOWN = re.compile(r"[\\`*_<|~$]|\](?=\()|&(?=[#\w])")
 
 
 @dataclass(frozen=True)
@@ -97,13 +86,39 @@ class Document:
         """
         if form == "csv":
             return self.csv
+        sheets = [_in_lines(sheet) for sheet in self.sheets]
         if form == "terminal":
-            return "\n\n".join(_terminal(sheet, width) for sheet in self.sheets) + "\n"
+            return "\n\n".join(_terminal(sheet, width) for sheet in sheets) + "\n"
         if form == "html":
-            return _PAGE.format("\n".join(html_table(sheet) for sheet in self.sheets))
-        texts = [(_markdown if form == "markdown" else _latex)(sheet) for sheet in self.sheets]
+            return _PAGE.format("\n".join(html_table(sheet) for sheet in sheets))
+        texts = [(_markdown if form == "markdown" else _latex)(sheet) for sheet in sheets]
         head = "% \\usepackage{booktabs,graphicx}\n" if form == "latex" else ""
         return head + "\n\n".join(texts) + "\n"
+
+
+def one_line(text: str) -> str:
+    """The text without control characters and ends of lines: a space stands for each."""
+    return _CONTROL.sub(" ", text)
+
+
+def _in_lines(sheet: Sheet) -> Sheet:
+    """The sheet with each of its texts in one line, whatever the names in them hold."""
+    sections = (
+        Section(
+            one_line(section.title),
+            tuple(
+                Line(
+                    one_line(line.label),
+                    tuple(Entry(one_line(entry.text), entry.rank) for entry in line.entries),
+                    line.begins,
+                )
+                for line in section.lines
+            ),
+        )
+        for section in sheet.sections
+    )
+    heads, notes = (tuple(map(one_line, texts)) for texts in (sheet.heads, sheet.notes))
+    return Sheet(one_line(sheet.caption), heads, tuple(sections), notes)
 
 
 def _terminal(sheet: Sheet, width: int | None) -> str:
@@ -153,25 +168,28 @@ def _aligned(texts: Sequence[str], widths: Sequence[int], columns: Sequence[int]
 
 def _markdown(sheet: Sheet) -> str:
     marks = ("{}", "**{}**", "<u>{}</u>")
-    heads = ["method", *(head.replace("->", " → ") for head in sheet.heads)]
+    heads = ["method", *(_markdown_text(head.replace("->", " → ")) for head in sheet.heads)]
     lines = [_markdown_row(heads), _markdown_row(["---", *["---:"] * len(sheet.heads)])]
     for section in sheet.sections:
-        lines.append(_markdown_row([f"*{section.title}*", *[""] * len(sheet.heads)]))
+        title = f"*{_markdown_text(section.title)}*"
+        lines.append(_markdown_row([title, *[""] * len(sheet.heads)]))
         for line in section.lines:
-            cells = [marks[entry.rank or 0].format(entry.text) for entry in line.entries]
-            lines.append(_markdown_row([line.label, *cells]))
+            cells = [
+                marks[entry.rank or 0].format(_markdown_text(entry.text)) for entry in line.entries
+            ]
+            lines.append(_markdown_row([_markdown_text(line.label), *cells]))
     notes = " ".join(sheet.all_notes("Bold: best, underlined: second best"))
     parts = [f"**{_markdown_text(sheet.caption)}**", "\n".join(lines), _markdown_text(notes)]
     return "\n\n".join(parts).rstrip()
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _markdown_text(text: str) -> str:
-    """Underscores in names would otherwise read as emphasis."""
-    return re.sub(r"([_*<|])", r"\\\1", text)
+    """The text, of which Markdown reads nothing as its own."""
+    return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def _latex(sheet: Sheet) -> str:
@@ -181,31 +199,30 @@ def _latex(sheet: Sheet) -> str:
     lines = [
         r"\begin{table}[tb]",
         r"\centering",
-        rf"\caption{{{_escaped(' '.join((sheet.caption + '.', *notes)))}}}",
+        rf"\caption{{{escaped(' '.join((sheet.caption + '.', *notes)))}}}",
         # Many columns make a table wider than the page: shrink it then, and only then.
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{@{}l" + "r" * len(sheet.heads) + r"@{}}",
         r"\toprule",
-        _latex_row(_escaped(head) for head in ("", *sheet.heads)),
+        _latex_row(escaped(head) for head in ("", *sheet.heads)),
     ]
     for section in sheet.sections:
-        title = rf"\multicolumn{{{columns}}}{{@{{}}l}}{{\emph{{{_escaped(section.title)}}}}}"
+        title = rf"\multicolumn{{{columns}}}{{@{{}}l}}{{\emph{{{escaped(section.title)}}}}}"
         lines += [r"\midrule", rf"{title} \\"]
         for line in section.lines:
             if line.begins:
                 lines.append(r"\addlinespace")
-            cells = [marks[entry.rank or 0].format(_escaped(entry.text)) for entry in line.entries]
-            lines.append(_latex_row([_escaped(line.label), *cells]))
+            cells = [marks[entry.rank or 0].format(escaped(entry.text)) for entry in line.entries]
+            lines.append(_latex_row([escaped(line.label), *cells]))
     lines += [r"\bottomrule", r"\end{tabular}%", "}", r"\end{table}"]
     return "\n".join(lines)
 
 
 def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _escaped(text: str) -> str:
-    return _LATEX_PATTERN.sub(lambda match: _LATEX[match.group()], text)
+    row = " & ".join(cells)
+    # Behind the end of a row, and behind some rules, these two begin an argument of theirs.
+    first = "{}" if row.startswith(("[", "*")) else ""
+    return rf"{first}{row} \\"
 
 
 # Enough to be read by itself; a page of one's own takes the tables and leaves the rest.

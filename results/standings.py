@@ -6,14 +6,14 @@ import hashlib
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
 
-from results.aggregate import AVERAGE
 from results.comparison import GROUPS, Comparison, comparisons
 from results.records import Records
-from results.schema import ACCURACY_DECIMALS, UNADAPTED, accuracy_column
+from results.schema import AVERAGE, UNADAPTED, accuracy_column
+from results.statistics import mean
 
 # Decimals that an entry keeps, so that it is the same whether read from records or from a file.
 REMOVED_DECIMALS = 2
@@ -33,6 +33,7 @@ class Entry:
         data: 12 hex digits over the images and labels of the task; for the average, over the
             tasks and theirs, so that averages over different tasks are never compared.
         task: as the suite names it, or `AVERAGE`, over the seeds that have all tasks.
+        tasks: how many tasks it is of.
         compression: share of MACs to be removed, in [0, 1); 0 for references.
         method: name, with what tells it apart where it ran in several variants.
         selection: how the epoch was chosen, a key of `schema.SELECTIONS`.
@@ -47,6 +48,7 @@ class Entry:
             are separated by commas.
         threads: of the timing; None where the records do not tell, or differ.
         records: hash of the record, by seed; for the average, over the hashes of its tasks.
+        behind: hashes of all records behind the entry; none where it was read from a file.
     """
 
     suite: str
@@ -66,6 +68,7 @@ class Entry:
     method: str
     label: str
     task: str
+    tasks: int
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
     removed: float
@@ -78,6 +81,7 @@ class Entry:
     device: str
     threads: int | None
     records: tuple[str, ...]
+    behind: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def n(self) -> int:
@@ -87,7 +91,7 @@ class Entry:
     @property
     def mean(self) -> float:
         """Over seeds, in percent."""
-        return statistics.fmean(self.accuracies)
+        return mean(self.accuracies)
 
     @property
     def sd(self) -> float:
@@ -149,7 +153,7 @@ def entries(
         metric: a key of `schema.METRICS`.
     """
     found: list[Entry] = []
-    for comparison in comparisons(records.frame):
+    for comparison in comparisons(records.frame, records.missing):
         chosen = comparison.setting.selection(selection)
         found += _of_comparison(comparison, chosen, metric)
     tasks = records.frame.sort_values(["task_index", "task"])["task"].unique()
@@ -207,7 +211,7 @@ def _averages(tasks: Sequence[Sequence[_Run]]) -> list[_Result]:
     return [
         _Result(
             seed,
-            round(statistics.fmean(run.accuracy for run in runs), ACCURACY_DECIMALS),
+            mean(run.accuracy for run in runs),
             _hash(run.record for run in runs),
             tuple(runs),
         )
@@ -238,7 +242,7 @@ def _entry(
         dataset=next((run.dataset for run in runs if run.dataset), ""),
         protocol=setting.protocol,
         backbone=setting.backbone,
-        weights=PurePath(setting.weights).name,
+        weights=PurePath(setting.weights).name or setting.weights,
         bottleneck=setting.bottleneck,
         image_size=setting.image_size,
         epochs=setting.epochs,
@@ -251,6 +255,7 @@ def _entry(
         method=method,
         label=label,
         task=task,
+        tasks=len(comparison.tasks) if task == AVERAGE else 1,
         seeds=tuple(result.seed for result in results),
         accuracies=tuple(result.accuracy for result in results),
         removed=_mean((100 * run.reached for run in runs), REMOVED_DECIMALS),
@@ -263,6 +268,7 @@ def _entry(
         device=", ".join(devices),
         threads=threads.pop() if comparable else None,
         records=tuple(result.record for result in results),
+        behind=tuple(run.record for run in runs),
     )
 
 
@@ -272,7 +278,7 @@ def _hash(texts: Iterable[str]) -> str:
 
 
 def _short_digest(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
+    return digest.removeprefix("sha256:")[:12] or digest
 
 
 def _whole(figure: float) -> int | None:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from results.schema import ACCURACY_DECIMALS
+
 Values = npt.NDArray[np.float64]
 
 _RESAMPLES = 9_999
 # Up to so many differences their signed ranks are counted out; the sum of more is near normal.
 _EXACT = 50
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of accuracies in percent, rounded as each of them is; NaN of none.
+
+    All tables, files and pages take it from here, so that none prints another figure: the sum is
+    exact, whatever the order.
+    """
+    several = list(values)
+    return round(statistics.fmean(several), ACCURACY_DECIMALS) if several else math.nan
 
 
 def mean_interval(values: Values, confidence: float) -> tuple[float, float]:

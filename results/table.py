@@ -74,7 +74,7 @@ def _shares(text: str) -> tuple[float, ...]:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text} is not numbers separated by commas, such as 0.5,0.75"
+            f"{text!r} is not numbers separated by commas, such as 0.5,0.75"
         ) from None
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from itmc.training.method import method
+from itmc.errors import UsageError
+from itmc.training.method import knobs_of, method
 from suites.config import Places, RunConfig
+from suites.options import SECTIONS, assignment
 
 _RUN = "suites.run"
 # Options that determine results and that all runs of a grid share; `--set` is added run by run.
@@ -20,13 +22,17 @@ _OWN = ("methods", "tasks", "compression", "seeds")
 def asked(options: argparse.Namespace, module: str = _RUN) -> tuple[str, ...]:
     """Module, suite and options of a grid's command, for ``Places``.
 
-    What tells the runs of the grid apart is left out, and where things are on this machine.
+    What tells the runs of the grid apart is left out, and what depends on this machine: jobs,
+    device, places. A suite or weights that are a file stand as they were given.
     """
     return (module, options.suite, *_given(options, _SHARED), *_settings(options))
 
 
 def whole_command(options: argparse.Namespace) -> tuple[str, ...]:
-    """The command of a grid, without where things are on this machine."""
+    """The command of a grid, without what depends on this machine (jobs, device, places).
+
+    A suite or weights that are a file stand as they were given.
+    """
     return ("python", "-m", *asked(options), *_given(options, _OWN))
 
 
@@ -38,8 +44,8 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> Iterator[str]
 
 
 def _settings(options: argparse.Namespace) -> Iterator[str]:
-    for assignment in options.set:
-        yield from ("--set", assignment)
+    for text in options.set:
+        yield from ("--set", text)
 
 
 def command(run: RunConfig, places: Places) -> tuple[str, ...]:
@@ -56,17 +62,30 @@ def command(run: RunConfig, places: Places) -> tuple[str, ...]:
     chosen = method(run.method)
     own = ["--methods", run.method, "--tasks", run.task, "--seeds", str(run.seed)]
     if chosen.compressed:
-        own += ["--compression", f"{run.compression:g}"]
-    concerns = {"network", "data", "training", chosen.name, chosen.base}
-    return ("python", "-m", _RUN, *_concerning(shared, concerns, run), *own)
+        own += ["--compression", str(run.compression)]
+    return ("python", "-m", _RUN, *_concerning(shared, run), *own)
 
 
-def _concerning(shared: list[str], sections: set[str], run: RunConfig) -> Iterator[str]:
+def _concerning(shared: list[str], run: RunConfig) -> Iterator[str]:
     """The shared words without options that ``suites.run`` would refuse of this method alone."""
     words = iter(shared)
     yield next(words)  # the suite
     for option, value in zip(words, words, strict=True):
-        other_method = option == "--set" and value.partition(".")[0] not in sections
         no_teacher = option.startswith("--teacher") and run.teacher is None
-        if not (other_method or no_teacher):
+        if not no_teacher and (option != "--set" or _takes(run, value)):
             yield from (option, value)
+
+
+def _takes(run: RunConfig, text: str) -> bool:
+    """Whether an assignment of ``--set`` is one of this run's method, and not overridden by it."""
+    section, key, value = assignment(text)
+    chosen = method(run.method)
+    if section in SECTIONS:
+        return True
+    if section not in (chosen.name, chosen.base) or key not in run.knobs:
+        return False
+    try:
+        given = knobs_of(run.method, run.knobs | {key: value}).model_dump(mode="json")
+    except UsageError:  # as of one knob that another of the method's own forbids
+        return False
+    return bool(given == run.knobs)

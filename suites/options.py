@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
 
 
+# What `--set` may change besides the hyper-parameters of methods.
+SECTIONS = ("network", "data", "training")
+
+
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """Which suite, with which networks and data, and where."""
     from suites.config import suite_names
@@ -96,9 +100,9 @@ def changes_of(options: argparse.Namespace) -> dict[str, Any]:
                 f"--{network} {given[network]} needs --{weights.replace('_', '-')} too (a tag, a "
                 "file or none): the suite's own weights are of its own backbone"
             )
-    for assignment in options.set:
-        section, key, value = _assignment(assignment)
-        if section in ("network", "data", "training"):
+    for text in options.set:
+        section, key, value = assignment(text)
+        if section in SECTIONS:
             changes[section][key] = value
         else:
             method(section)  # refuse an unknown name
@@ -112,7 +116,8 @@ def _suite_is_pretrained(name: str) -> bool:
     return load_suite(name, {}).network.weights != "none"
 
 
-def _assignment(text: str) -> tuple[str, str, Any]:
+def assignment(text: str) -> tuple[str, str, Any]:
+    """Section (or method), key and value of a ``METHOD.KEY=VALUE``."""
     name, equals, value = text.partition("=")
     section, dot, key = name.partition(".")
     if not (equals and dot and section and key):
@@ -132,23 +137,23 @@ def refuse_unused(
     if options.teacher is not None and not any(method.guided for method in chosen):
         guided = ", ".join(name for name, known in methods().items() if known.guided)
         raise UsageError(f"no chosen method has a teacher; with --teacher choose of: {guided}")
-    for assignment in options.set:
-        section, key, _ = _assignment(assignment)
+    for text in options.set:
+        section, key, _ = assignment(text)
         if section == "data" and key == "source_holdout" and suite.protocol == "paper":
-            raise UsageError(f"--set {assignment!r}: the protocol paper holds nothing out")
-        if section in ("network", "data", "training"):
+            raise UsageError(f"--set {text!r}: the protocol paper holds nothing out")
+        if section in SECTIONS:
             continue
         concerned = [method for method in chosen if section in (method.name, method.base)]
         if not concerned:
             raise UsageError(
-                f"--set {assignment!r} changes {section}, which is not among --methods "
+                f"--set {text!r} changes {section}, which is not among --methods "
                 f"({', '.join(method.name for method in chosen)})"
             )
         value = suite.methods[section][key]
         settings = [settings_of(method.name, suite.methods) for method in concerned]
         if not any(key in given and given[key] == value for given in settings):
             raise UsageError(
-                f"--set {assignment!r} changes nothing in "
+                f"--set {text!r} changes nothing in "
                 f"{', '.join(method.name for method in concerned)}: set their own {key}"
             )
 

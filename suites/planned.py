@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from itmc.config import digest
+from itmc.domains.store import open_domain
 from itmc.files import write_atomic
 from suites.config import Places
 from suites.plan import Plan
@@ -47,7 +48,14 @@ def write_plan(plan: Plan, places: Places, command: tuple[str, ...]) -> Path:
             }
             for run in runs
         },
-        "tasks": {run.task: {"task": task_of(run), "dataset": dataset_of(run)} for run in runs},
+        "tasks": {
+            run.task: {
+                "task": task_of(run),
+                "dataset": dataset_of(run),
+                "labelled": open_domain(places.data / run.target).labelled,
+            }
+            for run in {run.task: run for run in runs}.values()
+        },
         "runs": [
             {
                 "run": run.key,

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from baselines.source_only import SourceOnly
 from itmc import cost
 from itmc.config import digest
 from itmc.evaluation.evaluator import candidates, select
@@ -22,7 +21,7 @@ from itmc.networks.build import Network
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.shrink import kept_layers
 from itmc.pruning.surgery import TOLERANCE
-from itmc.training.method import CORE_VERSION, Node, method
+from itmc.training.method import CORE_VERSION, Node, knobs_of, method, methods
 from itmc.training.stage import Context
 from suites.asked import command
 from suites.config import Places, RunConfig
@@ -128,14 +127,16 @@ def method_of(run: RunConfig) -> dict[str, Any]:
 
 
 def _unpruned(run: RunConfig) -> str | None:
-    """The reference that adapts the whole network as this run adapts its student, or the teacher.
+    """The reference that adapts the whole network as this run adapts its student.
 
-    It is the last discrepancy of the recipe; where there is none, nothing was adapted.
+    None where there is none: for references themselves, and for methods that adapt by something
+    of their own.
     """
-    if not method(run.method).compressed:
+    chosen = method(run.method)
+    if not chosen.compressed:
         return None
-    named = (getattr(node.knobs, "discrepancy", None) for node in run.recipe().walk())
-    return next((name for name in reversed(list(named)) if name), SourceOnly.name)
+    name = chosen.adapted_by(knobs_of(run.method, run.knobs))
+    return name if name in methods() else None
 
 
 def _layers(student: Network, unpruned: Network) -> dict[str, list[int]]:

@@ -63,6 +63,9 @@ def own_dataset(own: OwnDataset) -> DatasetSpec:
     name = own.name or root.resolve().name
     if garbled := [word for word in (name, *domains, *classes) if not _is_text(word)]:
         raise UsageError(f"{garbled[0]!r} in {str(root)!r} is no text in UTF-8; rename it")
+    # Tasks are written SOURCE->TARGET, and separated by commas.
+    if split := [name for name in domains if "," in name or "->" in name]:
+        raise UsageError(f"domain {split[0]!r} in {str(root)!r}: no comma and no '->'; rename it")
     try:
         return DatasetSpec(
             name=name,

@@ -126,6 +126,14 @@ class Method(ABC):
     def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
         """The last stage; the stages before it hang on it."""
 
+    @classmethod
+    def adapted_by(cls, knobs: Any) -> str | None:
+        """The discrepancy that brings the domains together: of the student, or of what it starts
+        from. None where another loss does, which then has no name here."""
+        stages = cls.recipe(knobs, 0.5, Start(None, None)).walk()
+        named = [getattr(node.knobs, "discrepancy", None) for node in stages]
+        return next((name for name in reversed(named) if name), None)
+
 
 M = TypeVar("M", bound=type[Method])
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
-from results.aggregate import AVERAGE
 from results.comparison import Comparison, comparisons
 from results.details import read_details
 from results.page.data import (
@@ -71,7 +69,7 @@ def page_data(records: Records, selection: str | None, metric: str) -> PageData:
         selection: a key of `schema.SELECTIONS`; None for each protocol's own.
         metric: a key of `schema.METRICS`.
     """
-    compared = comparisons(records.frame)
+    compared = comparisons(records.frame, records.missing)
     runs, numbers = _runs(compared, selection, metric)
     described = [_described(comparison) for comparison in compared]
     methods = _methods(described)
@@ -114,41 +112,11 @@ def _runs(
 def _linked(
     shown: Sequence[Entry], runs: Sequence[_Run], numbers: Sequence[int]
 ) -> Iterator[_Linked]:
-    """Each entry with the runs behind it.
-
-    A task's entry names its records. The average's runs are those of its seeds, in a comparison
-    of its setting; where a setting has several, for several versions of the data, in the one
-    whose runs give its accuracies.
-    """
+    """Each entry with the runs behind it, which are all of one comparison."""
     by_record = {run.record: place for place, run in enumerate(runs)}
-    cells: dict[tuple[int, str, float], list[int]] = defaultdict(list)
-    for place, run in enumerate(runs):
-        cells[numbers[place], run.method, run.compression].append(place)
-    of_setting: dict[tuple[object, ...], set[int]] = defaultdict(set)
     for entry in shown:
-        if entry.task != AVERAGE:
-            of_setting[entry.where()].add(numbers[by_record[entry.records[0]]])
-    for entry in shown:
-        if entry.task != AVERAGE:
-            behind = tuple(by_record[record] for record in entry.records)
-            yield _Linked(entry, numbers[behind[0]], behind)
-            continue
-        seeds = set(entry.seeds)
-        candidates = (
-            _Linked(entry, number, tuple(place for place in cell if runs[place].seed in seeds))
-            for number in sorted(of_setting[entry.where()])
-            for cell in [cells[number, entry.method, entry.compression]]
-        )
-        yield next(linked for linked in candidates if _gives(linked, runs))
-
-
-def _gives(linked: _Linked, runs: Sequence[_Run]) -> bool:
-    """Whether the averages over the runs are the accuracies of the entry."""
-    accuracies: dict[int, list[float]] = defaultdict(list)
-    for place in linked.runs:
-        accuracies[runs[place].seed].append(runs[place].accuracy)
-    found = {seed: round(fmean(found), ACCURACY_DECIMALS) for seed, found in accuracies.items()}
-    return found == dict(zip(linked.entry.seeds, linked.entry.accuracies, strict=True))
+        behind = tuple(by_record[record] for record in entry.behind)
+        yield _Linked(entry, numbers[behind[0]], behind)
 
 
 def _settings(compared: Sequence[Comparison], selection: str | None) -> tuple[SettingData, ...]:
@@ -212,7 +180,7 @@ def _entry(linked: _Linked, method: int) -> EntryData:
         method=method,
         task=entry.task,
         compression=entry.compression,
-        mean=round(entry.mean, ACCURACY_DECIMALS),
+        mean=entry.mean,
         sd=round(entry.sd, ACCURACY_DECIMALS),
         seeds=entry.seeds,
         accuracies=entry.accuracies,

@@ -13,7 +13,6 @@ import pandas as pd
 
 from results.plans import PlanFile
 from results.records import DAMAGED, FAILED, TO_COME, UNFINISHED, Records
-from results.schema import DamagedRecordError, parse
 
 FINISHED = "finished"
 SUPERSEDED = "superseded by a newer plan"
@@ -101,7 +100,9 @@ def facts(records: Records, folders: Sequence[Path]) -> Facts:
         counts=_counts(records, len(runs)),
         plans=tuple(_plan_state(plan, records, set(runs["run"])) for plan in records.plans),
         failures=tuple(_failure(run) for run in records.failed[:MOST_FAILURES]),
-        left_out=tuple(_relative(line, folders) for line in records.left_out),
+        left_out=tuple(
+            _relative(line, folders) for line in (*records.left_out, *records.damaged_plans)
+        ),
         environments=tuple(_environments(runs)),
         citations=tuple(_citations(runs)),
         commits=tuple(sorted({str(commit) for commit in runs["commit"] if commit})),
@@ -109,21 +110,15 @@ def facts(records: Records, folders: Sequence[Path]) -> Facts:
 
 
 def _counts(records: Records, finished: int) -> tuple[tuple[str, int], ...]:
-    waiting = 0 if records.missing.empty else int((records.missing["state"] == TO_COME).sum())
-    others = (
-        (FAILED, len(records.failed)),
-        (UNFINISHED, len(records.unfinished)),
-        (TO_COME, waiting),
-        ("left out", len(records.left_out)),
-    )
+    others = records.count_missing().items()
     return ((FINISHED, finished), *((state, count) for state, count in others if count))
 
 
 def _plan_state(plan: PlanFile, records: Records, finished: set[str]) -> PlanState:
     states: dict[str, str] = {}
-    if not records.missing.empty:
-        missing = zip(records.missing["run"], records.missing["state"], strict=True)
-        states = {str(run): str(state) for run, state in missing}
+    for missing in (records.missing, records.missing_unlabelled):
+        if len(missing):
+            states |= dict(zip(missing["run"], missing["state"], strict=True))
     counts = Counter(
         FINISHED if run.run in finished else states.get(run.run, SUPERSEDED) for run in plan.runs
     )
@@ -158,11 +153,7 @@ def _relative(line: str, folders: Sequence[Path]) -> str:
 
 
 def _environments(runs: pd.DataFrame) -> Iterable[Environment]:
-    keys = ["device", "machine", "precision", "commit", "code"]
-    versions = {
-        str(commit): _versions(Path(of_commit["path"].iloc[0]))
-        for commit, of_commit in runs.sort_values("run").groupby("commit")
-    }
+    keys = ["device", "machine", "precision", "commit", "code", "versions"]
     for _, alike in runs.groupby(keys, dropna=False):
         first = alike.iloc[0]
         yield Environment(
@@ -172,21 +163,16 @@ def _environments(runs: pd.DataFrame) -> Iterable[Environment]:
             precision=first["precision"] or UNKNOWN,
             commit=first["commit"] or UNKNOWN,
             code=UNKNOWN if math.isnan(first["code"]) else f"{first['code']:g}",
-            versions=versions[first["commit"]],
+            versions=_versions(first["versions"]),
             first=alike["finished"].min()[:10],
             last=alike["finished"].max()[:10],
         )
 
 
-def _versions(path: Path) -> str:
-    """`python 3.11.7, torch 2.6.0, …` of one record."""
-    try:
-        told = parse(path.read_bytes()).get("environment", {}).get("versions")
-    except (OSError, DamagedRecordError, AttributeError):
-        told = None
-    if not isinstance(told, dict) or not told:
-        return UNKNOWN
-    return ", ".join(f"{name} {version}" for name, version in told.items())
+def _versions(told: str) -> str:
+    """`python 3.11.7, torch 2.6.0, …`, from the JSON text of a row."""
+    versions = json.loads(told)
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or UNKNOWN
 
 
 def _citations(runs: pd.DataFrame) -> Iterable[Citation]:

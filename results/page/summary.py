@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from results.aggregate import AVERAGE, DECIMALS
+from results.aggregate import DECIMALS
 from results.page.data import EntryData, MethodData, PageData
 from results.records import plural
 from results.render import block_title, figure
+from results.schema import AVERAGE
 from results.sheet import MISSING
 
 _OURS = "itmc"

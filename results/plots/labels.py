@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # Drawing libraries are slow to import: they wait until somet
 
 # Between a point and its name, in points.
 _AWAY = 3.0
+# How often names are placed anew in higher axes; twice is enough for a dozen of them.
+_ROUNDS = 5
 
 
 def name_above_left(axes: Axes, named: Sequence[tuple[float, float, str]]) -> None:
@@ -29,17 +31,31 @@ def name_above_left(axes: Axes, named: Sequence[tuple[float, float, str]]) -> No
     figure.draw_without_rendering()  # type: ignore[union-attr]
     _widen(axes, [x for x, _, _ in named], [_extent(label)[2] for label in made])
     figure.draw_without_rendering()  # type: ignore[union-attr]
+    for _ in range(_ROUNDS):
+        if not _heighten(axes, _stack(axes, made, named)):
+            break
+        # The points have moved closer together, and their names with them.
+        figure.draw_without_rendering()  # type: ignore[union-attr]
+
+
+def _stack(
+    axes: Axes, made: Sequence[Annotation], named: Sequence[tuple[float, float, str]]
+) -> float:
+    """Move up what would cover a name before it; returns how high the names reach, in pixels."""
+    pixel = 72 / axes.figure.dpi
     placed: list[tuple[float, float]] = []
     for label, (x, y, _) in zip(made, named, strict=True):
+        label.set_position((-_AWAY, _AWAY))
         _, bottom, width, height = _extent(label)
         right = axes.transData.transform((x, y))[0]
         # Names rise as their points do: only those that reach this far to the right matter.
         floor = max((top for end, top in placed if end > right - width), default=bottom)
-        if floor > bottom:
-            label.set_position((-_AWAY, _AWAY + (floor - bottom) * 72 / figure.dpi))
-            label.arrow_patch.set_visible(True)  # type: ignore[union-attr]
-        placed.append((right, max(floor, bottom) + height))
-    _heighten(axes, max((top for _, top in placed), default=0.0))
+        moved = floor > bottom
+        if moved:
+            label.set_position((-_AWAY, _AWAY + (floor - bottom) * pixel))
+        label.arrow_patch.set_visible(moved)  # type: ignore[union-attr]
+        placed.append((right, max(floor, bottom) + height + 1))
+    return max((top for _, top in placed), default=0.0)
 
 
 def _name(axes: Axes, x: float, y: float, text: str) -> Annotation:
@@ -82,11 +98,12 @@ def _widen(axes: Axes, xs: Sequence[float], widths: Sequence[float]) -> None:
     axes.set_xlim(left=scale.inverted().transform([left])[0])
 
 
-def _heighten(axes: Axes, top: float) -> None:
-    """Move the upper limit so that what reaches up to `top` (pixels) now will still fit."""
+def _heighten(axes: Axes, top: float) -> bool:
+    """Move the upper limit so that what reaches up to `top` (pixels) now fits; whether it moved."""
     box = axes.get_window_extent()
     if top <= box.y1:
-        return
+        return False
     low, high = axes.get_ylim()
     # Names keep their distance in pixels while the data below them shrink.
     axes.set_ylim(top=high + (high - low) * (top - box.y1) / box.height * 1.2)
+    return True

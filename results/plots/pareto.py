@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from results.comparison import averaged_runs
 from results.figure import EDGE, add_legend, frame, handle, new_figure, style
 from results.plots.labels import name_above_left
 from results.plots.points import (
@@ -137,6 +138,8 @@ def _points(
         over_runs: how the cost of a point comes from those of its runs: `mean` or `median`.
     """
     keys = ["method", "compression"]
+    behind = averaged_runs(subject.comparison, subject.accuracy).index
+    runs = runs[runs.index.isin(behind)]
     costs = runs.groupby(keys)[cost].agg(over_runs).rename("cost").reset_index()
     seeds = averages(subject).merge(costs, on=keys)
     if seeds.empty:

@@ -21,7 +21,7 @@ from tests.results.factory import TASKS, record, write
 def load(out: Path, *records: dict[str, Any], **changed: Any) -> Subject:
     """The only setting of these records, as it is drawn; `changed` replaces what is usual."""
     found = read([write(out, *records)])
-    (comparison,) = comparisons(found.frame)
+    (comparison,) = comparisons(found.frame, found.missing)
     usual: dict[str, Any] = {
         "whole": comparison,
         "comparison": comparison,

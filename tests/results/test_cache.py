@@ -89,6 +89,39 @@ def test_rows_of_another_form_are_not_used(tmp_path: Path, entry: object) -> Non
     assert sorted(read([tmp_path]).frame["last.overall"]) == [70.0, 71.0, 72.0]
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("last.overall", 900.0),
+        ("last.overall", "x"),
+        ("compression", None),
+        ("compression", 2.0),
+        ("labelled", None),
+        ("seed", "a"),
+        ("seed", True),
+        ("knobs", "{"),
+        ("knobs", "3"),
+        ("method", 5),
+        ("conditions", "x"),
+        ("finished", 5),
+        ("student_macs", "x"),
+    ],
+)
+def test_a_row_that_no_record_gives_is_not_used(tmp_path: Path, column: str, value: object) -> None:
+    first = read([out(tmp_path)]).frame
+    kept = json.loads((tmp_path / NAME).read_text())
+    for entry in kept["rows"].values():
+        assert column in entry[2]
+        entry[2][column] = value
+    (tmp_path / NAME).write_text(json.dumps(kept))
+    pd.testing.assert_frame_equal(read([tmp_path]).frame, first)
+
+
+def test_others_may_read_what_was_kept(tmp_path: Path) -> None:
+    read([out(tmp_path)])
+    assert (tmp_path / NAME).stat().st_mode & 0o044 == 0o044
+
+
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ BASE = Entry(
     method="itmc",
     label="ITMC",
     task="hand->print",
+    tasks=1,
     seeds=(0,),
     accuracies=(80.0,),
     removed=50.0,

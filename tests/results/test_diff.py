@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -186,6 +187,7 @@ def test_folders_are_compared_by_the_selection_and_metric_asked(
         (["{tmp}/foreign.csv", "{old}"], ["foreign.csv", "not a leaderboard"]),
         (["{board}", "{tmp}/broken.csv"], ["broken.csv, line 4", "column mean", "'many'"]),
         (["{old}", "{tmp}/other"], ["no row in common", "backbone is digits_convnet in OLD"]),
+        (["{board}", "{tmp}/none.csv"], ["none.csv, line 2", "column n", "from 1 on"]),
         (["{board}", "{board}", "--select", "last"], ["--select", "folders of runs"]),
         (["{old}", "{old}", "--select", "entropy"], ["entropy", "oracle"]),
         (["{old}", "{old}", "--tolerance", "-1"], ["--tolerance", "'-1'", "0 to 100"]),
@@ -206,6 +208,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     (tmp_path / "empty").mkdir()
     (tmp_path / "foreign.csv").write_text("name,price\nbread,3\n")
     (tmp_path / "broken.csv").write_text(Path(file).read_text().replace("82.00", "many", 1))
+    rows = list(csv.reader(Path(file).read_text().splitlines()))
+    rows[1][rows[0].index("n")] = "0"
+    (tmp_path / "none.csv").write_text("\n".join(map(",".join, rows)))
     network = {"backbone": "resnet50", "weights": "none", "bottleneck": 64}
     runs(tmp_path / "other", {"itmc": [80.0]}, network=network)
     capsys.readouterr()

@@ -223,6 +223,7 @@ def any_entry(draw: st.DrawFn) -> Entry:
         "selection": draw(st.sampled_from(sorted(SELECTIONS))),
         "metric": draw(st.sampled_from(sorted(METRICS))),
         "compression": draw(st.floats(0, 1, exclude_max=True)),
+        "tasks": draw(st.integers(1, 99)),
         "seeds": tuple(seeds),
         "accuracies": tuple(accuracies),
         "removed": draw(figures(2)),
@@ -263,6 +264,9 @@ def test_a_file_reads_back_as_the_records_do(tmp_path: Path) -> None:
         ("compression", "", "[0, 1)"),
         ("mean", "85.00", "85 where the accuracies give 80.50"),
         ("sd", "", "nothing where the accuracies give 0.71"),
+        ("n", "0", "'0' is not a number of seeds from 1 on"),
+        ("seeds", "", "is empty"),
+        ("accuracies", "", "is empty"),
         ("n", "3", "3 where the accuracies give 2"),
         ("seeds", "1 0", "not ascending"),
         ("seeds", "0 1 2", "2 for 3 seeds"),
@@ -300,7 +304,7 @@ def test_a_damaged_cell_is_named_by_line_and_column(
         (lambda t: t.replace("macs", "flops", 1), ["line 1", "without macs", "with 'flops'"]),
         (lambda t: t.replace("suite,dataset", "dataset,suite"), ["line 1", "another order"]),
         (lambda t: t + t.splitlines()[1] + "\n", ["line 4", "same as a line before"]),
-        (lambda t: t + "digits,digits\n", ["line 4", "2 cells, expected 32"]),
+        (lambda t: t + "digits,digits\n", ["line 4", "2 cells, expected 33"]),
         (lambda t: t + '"digits', ["line 4", "unexpected end"]),
     ],
 )
@@ -314,6 +318,27 @@ def test_what_is_no_leaderboard_of_this_version_is_refused(
         read_file(file)
     for word in (*words, str(file)):
         assert word in str(refused.value)
+
+
+def test_a_file_that_a_spreadsheet_saved_is_read_all_the_same(tmp_path: Path) -> None:
+    made = standings(record(), folder=tmp_path)
+    file = tmp_path / "board.csv"
+    lines = text(made).splitlines()
+    file.write_bytes(("\ufeff" + "\r\n".join([*lines[:2], "", *lines[2:], "", ""])).encode())
+    assert text(read_file(file)) == text(made)
+
+
+def test_no_accuracy_of_the_protocols_own_choice_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record(protocol="paper")
+    made["accuracy"]["oracle"]["overall"] = None
+    with pytest.raises(SystemExit) as left:
+        main([str(write(tmp_path, made))])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert "no accuracy by oracle in 1 run; choose by --select: last, source_validation" in said
+    assert "None" not in said
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from results import literature
 from results.aggregate import tables
-from results.literature import AVERAGE, FOLDER, architecture, claims, protocols, published
+from results.literature import FOLDER, architecture, claims, protocols, published
 from results.records import read
 from results.render import document
+from results.schema import AVERAGE
 from tests.results.factory import record, write
 
 DATASETS = ("office31", "office_home", "image_clef")

@@ -132,7 +132,7 @@ def test_what_no_plan_asks_for_any_more_is_not_waited_for(tmp_path: Path) -> Non
     write(tmp_path, *made)
     mark(tmp_path, record(run="0ld"), "failure.json")
     write_plan(tmp_path, made)
-    assert read([tmp_path]).count_missing() == 0
+    assert sum(read([tmp_path]).count_missing().values()) == 0
     (tmp_path / "plans" / "plan.json").unlink()
     assert read([tmp_path]).gaps() == "1 run failed"
 
@@ -172,6 +172,7 @@ def test_a_damaged_plan_is_named_and_left_out(tmp_path: Path, damage: str) -> No
     (tmp_path / "plans" / "broken.json").write_text(damage)
     records = read([tmp_path])
     assert len(records.frame) == 1
-    (line,) = records.left_out
+    assert records.left_out == ()
+    (line,) = records.damaged_plans
     assert "plans/broken.json: no usable plan" in line
-    assert "\n" not in line
+    assert "1 plan could not be read; what was asked for there is not known." in text(records)

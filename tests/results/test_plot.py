@@ -112,7 +112,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--kind", "compression,ablations"], ["ablations: no ablations here"]),
         (["--kind", "bars"], ["'bars'", *KINDS]),
         (["--format", "png,gif"], ["'gif'", "png", "pdf", "svg"]),
-        (["--methods", "itmc,dna"], ["--methods dna", "baselines", "itmc, kd, source_only"]),
+        (["--methods", "itmc,dna"], ["--methods 'dna'", "baselines", "itmc, kd, source_only"]),
+        (["--methods", "itmc,"], ["--methods '': no such method or group"]),
         (["--select", "entropy"], ["no seed has the accuracies", "no run has this accuracy"]),
     ],
 )
@@ -136,7 +137,9 @@ def test_an_output_that_cannot_be_written_is_exit_code_2(
     write(tmp_path, record())
     (tmp_path / "file").write_text("")
     arguments = ["--kind", "compression", "--out", str(tmp_path / "file")]
-    assert "cannot write" in refused(capsys, str(tmp_path), *arguments)
+    said = refused(capsys, str(tmp_path), *arguments)
+    assert "cannot write" in said
+    assert "file is a file, no folder" in said
 
 
 def legend(figure: Any) -> list[str]:
@@ -172,6 +175,37 @@ def test_variants_of_a_method_are_chosen_with_it(tmp_path: Path) -> None:
     names = legend(drawn.figures["per_task"])
     assert {"ITMC (tau=0)", "ITMC (tau=1)"} <= set(names)
     assert not any(name.startswith("kd") for name in names)
+
+
+def test_a_variant_is_named_with_the_commas_in_its_brackets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = small("itmc")
+    for tau, rate in ((2, 0.1), (4, 0.2)):
+        other = record("kd", accuracy=70.0 + tau)
+        made.append(other | {"method": other["method"] | {"knobs": {"rate": rate, "tau": tau}}})
+    for number, one in enumerate(made):
+        one["run"] = f"{number:03}"
+    arguments = (str(write(tmp_path / "runs", *made)), "--kind", "compression", "--format", "svg")
+    chosen = ("--out", str(tmp_path / "plots"), "--methods", "itmc, kd[rate=0.1, tau=2]")
+    assert main([*arguments, *chosen]) == 0
+    capsys.readouterr()
+    picture = (tmp_path / "plots" / "accuracy_vs_compression.svg").read_text()
+    assert "tau=2" in picture
+    assert "tau=4" not in picture
+
+
+@pytest.mark.parametrize("label", [r"KD $\x$", "$", "a_b^c", r"\frac"])
+def test_a_name_is_no_formula(tmp_path: Path, label: str) -> None:
+    made = small("itmc", "kd")
+    for one in made:
+        if one["method"]["name"] == "kd":
+            one["method"]["label"] = label
+    arguments = (str(write(tmp_path / "runs", *made)), "--kind", "compression,macs,tasks")
+    assert main([*arguments, "--format", "svg", "--out", str(tmp_path / "plots")]) == 0
+    for path in (tmp_path / "plots").iterdir():
+        assert label in path.read_text()
+        assert "mathdefault" not in path.read_text()  # numbers of axes are no formulas either
 
 
 def test_a_method_looks_the_same_whatever_else_is_drawn(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def grid(leads: dict[str, float], seeds: int = 3, noise: float = 0.0) -> list[di
 
 def subject(records: Records, **options: Any) -> Subject:
     """What the figure of the only setting is drawn of."""
-    (comparison,) = comparisons(records.frame)
+    (comparison,) = comparisons(records.frame, records.missing)
     return Subject(
         comparison,
         comparison,

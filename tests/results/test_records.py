@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,84 @@ def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
     assert len(read([tmp_path]).left_out) == 1
 
 
+@pytest.mark.parametrize(
+    ("where", "value", "word"),
+    [
+        ("command", 5, "command"),
+        ("method.knobs", "x", "method.knobs"),
+        ("method.knobs", [1], "method.knobs"),
+        ("data", True, "data"),
+        ("training", [], ""),  # empty is as none
+        ("environment.versions", 3, "environment.versions"),
+        ("compression.reached", 1e300, "compression.reached"),
+        ("compression.reached", 1.5, "compression.reached"),
+        ("compression.reached", -0.5, "compression.reached"),
+        ("cost.student.macs", -5, "cost.student.macs"),
+        ("cost.student.bytes", 1e30, "cost.student.bytes"),
+        ("seed", 10**19, "seed"),
+        ("method.name", "half \ud83d", "method.name"),
+        ("task.name", "average", "task.name"),
+        ("task.name", " \n", "task.name"),
+        ("suite", 3, "suite"),
+    ],
+)
+def test_a_field_that_cannot_be_right_is_damage_and_never_fatal(
+    tmp_path: Path, where: str, value: object, word: str
+) -> None:
+    broken: dict[str, Any] = record(seed=1, data={}, training={})
+    *parents, key = where.split(".")
+    part = broken
+    for parent in parents:
+        part = part[parent]
+    part[key] = value
+    write(tmp_path, record(seed=0), broken)
+    records = read([tmp_path])
+    if not word:
+        assert records.left_out == ()
+        return
+    (line,) = records.left_out
+    assert f"record.json: {word}" in line
+    assert "\n" not in line and line.isprintable()
+
+
+def test_names_are_one_line_that_can_be_printed(tmp_path: Path) -> None:
+    made = record()
+    made["method"]["label"] = "a\nb\r\x1b[31m  c\u2028d"
+    (label,) = read([write(tmp_path, made)]).frame["label"]
+    assert label == "a b [31m c d"
+
+
+def test_zero_has_no_sign(tmp_path: Path) -> None:
+    made = record("dan", compression=-0.0, accuracy=-0.0)
+    made["accuracy"] = {"last": {"overall": -0.0, "mean_class": 0.0}}
+    (row,) = read([write(tmp_path, made)]).frame[["compression", "last.overall"]].values
+    assert [math.copysign(1, value) for value in row] == [1, 1]
+
+
+def test_what_cannot_be_looked_into_is_named_and_the_rest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, record(), closed := record(seed=1))
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if closed["run"] in path.parts:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    records = read([tmp_path])
+    assert len(records.frame) == 1
+    (line,) = records.left_out
+    assert closed["run"] in line and "Permission denied" in line
+
+
+def test_a_path_that_no_system_takes_is_wrong_usage_in_one_line() -> None:
+    with pytest.raises(ResultsError) as raised:
+        read([Path("x" * 5000)])
+    assert len(str(raised.value)) < 400
+
+
 @pytest.mark.parametrize("schema", [1, 2])
 def test_an_older_record_is_read_as_what_it_was(tmp_path: Path, schema: int) -> None:
     old = record(seed=1, schema=schema, accuracy=71.0)
@@ -123,7 +202,7 @@ def test_an_older_record_is_read_as_what_it_was(tmp_path: Path, schema: int) -> 
         ("itmc", {"discrepancy": "mcc"}, 0.5, "mcc"),
         ("kd", {"teacher": "dan"}, 0.5, "dan"),
         ("cdan_student", {}, 0.5, "cdan"),
-        ("mobileda", {"align": "coral"}, 0.5, "source_only"),
+        ("mobileda", {"align": "coral"}, 0.5, ""),
         ("dan", {"discrepancy": "dan"}, 0.0, ""),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_record_from_before_teachers_and_effort_still_reads(tmp_path: Path) ->
     del old["teacher"]
     old["effort"] = {"training_macs": 1, "images_per_second": 3.0}
     records = read([write(tmp_path, old, record(seed=1, accuracy=72.0))])
-    (found,) = comparisons(records.frame)
+    (found,) = comparisons(records.frame, records.missing)
     assert set(found.frame["method"]) == {"itmc"}
     (table,) = tables(records)
     assert next(iter(table.cells())).mean == 71.0

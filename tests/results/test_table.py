@@ -16,6 +16,7 @@ from results.aggregate import Table, tables
 from results.cells import Row
 from results.records import read
 from results.render import document
+from results.sheet import Document, Entry, Line, Section, Sheet
 from tests.results.factory import TASKS, record, write
 
 TWO = ("hand->print", "print->hand")
@@ -316,6 +317,31 @@ def test_markdown_rows_have_as_many_cells_as_the_head(tmp_path: Path) -> None:
     lines = [line for line in markdown([build(tmp_path, *grid())]).splitlines() if line[:1] == "|"]
     assert len(lines) == 2 + 3 + 7
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_names_in_markdown_are_text_and_nothing_else(tmp_path: Path) -> None:
+    made = [record(task="in_a->out*", seed=seed) for seed in (0, 1)]
+    for one in made:
+        one["method"]["label"] = r"a_b *c* <b> | `d` \ $e$ ~~f~~ [g](h) &lt;"
+    made.append(record("kd", "in_a->out*"))
+    text = markdown([build(tmp_path, *made)])
+    label = r"a\_b \*c\* \<b> \| \`d\` \\ \$e\$ \~\~f\~\~ [g\](h) \&lt;"
+    (line,) = (line for line in text.splitlines() if line.startswith("| a"))
+    assert line.startswith(f"| {label} | **80.0")
+    assert r"| in\_a → out\* |" in text
+
+
+@pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "html"])
+def test_a_name_takes_one_line_and_moves_no_cursor(form: str) -> None:
+    label = "KD\x1b[2J\nof\r\x9b2\u2028ours\x00"
+    texts = [
+        Document((Sheet(name, (name,), (Section(name, lines),), (name,)),), "").text(form)
+        for name in (label, "KD")
+        for lines in [(Line(name, (Entry(name),)),)]
+    ]
+    odd, plain = texts
+    assert len(odd.splitlines()) == len(plain.splitlines())
+    assert not set(odd) & set("\x1b\r\x9b\u2028\x00")
 
 
 def test_a_narrow_terminal_gets_the_columns_in_pages(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_target_without_labels_is_scored_without_accuracies(
     assert "No target here has labels: there are no tables or plots of accuracies." in answer.out
     assert "label-free scores of the last epoch on a->b" in answer.out
     written = {path.name for path in (tmp_path / "out/summary").iterdir()}
-    assert written == {"scores.md", "scores.csv", "scores.tex"}
+    assert written == {"scores.md", "scores.csv", "scores.tex", "scores.html"}
     for record in records(tmp_path / "out"):
         assert record["accuracy"]["last"] is None and record["accuracy"]["oracle"] is None
         assert set(record["accuracy"]["infomax"]) == {"epoch", "score"}

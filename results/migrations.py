@@ -1,0 +1,39 @@
+"""What older schemas of records said differently: a step from each to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def _with_scores(record: Record) -> Record:
+    """Schema 1 had no label-free scores of the last epoch apart from those that chose an epoch."""
+    return {**record, "schema": 2, "scores": record.get("scores") or {}}
+
+
+def _with_command(record: Record) -> Record:
+    """Schema 2 had no command, history or widths, and did not say what a student is unpruned."""
+    method = record.get("method")
+    if isinstance(method, dict):
+        method = {**method, "unpruned": _unpruned(record, method)}
+    return {**record, "schema": 3, "command": [], "history": None, "method": method}
+
+
+def _unpruned(record: Record, method: Record) -> str | None:
+    """By the hyper-parameter that named it, or the name of a narrow student."""
+    compression = record.get("compression")
+    if not (isinstance(compression, dict) and compression.get("asked")):
+        return None
+    knobs = method.get("knobs")
+    knobs = knobs if isinstance(knobs, dict) else {}
+    narrow = str(method.get("name"))
+    if narrow.endswith("_student"):
+        return narrow.removesuffix("_student")
+    named = (knobs.get("discrepancy"), knobs.get("teacher"))
+    return next((name for name in named if isinstance(name, str)), None)
+
+
+# From schema 1, 2, … to the next.
+MIGRATIONS: tuple[Callable[[Record], Record], ...] = (_with_scores, _with_command)
