@@ -58,13 +58,15 @@ def ablations(subject: Subject) -> Figure:
         for axes, (compression, changes) in zip(grid.flat, blocks, strict=True):
             _draw(axes, subject, changes, order)
             axes.set_title(f"compression {compression:g}")
-        figure.supxlabel("ablation minus ITMC (points)")
+        # Below axes that names leave little room for.
+        figure.supxlabel("points")
         counts = [change.pairs for _, changes in blocks for change in changes]
         low, high = min(counts), max(counts)
         n = f"n = {plural(high, 'pair')}" if low == high else f"n = {low} to {high} pairs"
         interval = f"lines: paired {100 * CONFIDENCE:g} % interval, {n} (task, seed)"
         hurts = "negative: changing the part hurts"
-        what = (METRICS[subject.metric], hurts, subject.selected(), interval)
+        differs = f"{METRICS[subject.metric]}, ablation minus ITMC"
+        what = (differs, hurts, subject.selected(), interval)
         frame(figure, subject, what, "")
         centre_names(figure)
     return figure
