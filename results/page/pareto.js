@@ -9,7 +9,10 @@ const COSTS = {
 // Pixels from which the pointer finds a point.
 const REACH = 24;
 
-/** The points that no other beats: none is as cheap and more accurate. From cheap to dear. */
+/**
+ * The points that no other beats: none costs at most as much and is at least as accurate; the first
+ * of those that are alike. From cheap to dear.
+ */
 function front(points) {
   const best = [];
   const byCost = [...points].sort((a, b) => a.cost - b.cost || b.entry.mean - a.entry.mean);

@@ -92,6 +92,21 @@ def test_only_blocks_that_all_share_count_and_who_lacks_most_is_left_out(tmp_pat
     assert found.left_out == ("mobileda",)
 
 
+def test_who_has_half_of_the_blocks_stays(tmp_path: Path) -> None:
+    # Two tasks by two seeds, of which TCP has two.
+    made = [run for run in grid({"itmc": 2, "kd": 3, "tcp": 1}) if run["seed"] < 2]
+    tasks = sorted({run["task"]["name"] for run in made})[:2]
+    kept = [
+        run
+        for run in made
+        if run["task"]["name"] in tasks
+        and not (run["method"]["name"] == "tcp" and run["task"]["name"] == tasks[1])
+    ]
+    (found,) = ranks(read([write(tmp_path, *kept)]))
+    assert {method.method for method in found.methods} == {"itmc", "kd", "tcp"}
+    assert (found.blocks, found.left_out) == (2, ())
+
+
 def test_two_methods_have_ranks_and_no_friedman(tmp_path: Path) -> None:
     write(tmp_path, *grid({"itmc": 2, "kd": 3, "tcp": 1}))
     (made,) = ranks(read([tmp_path]), methods=["itmc", "kd"])
