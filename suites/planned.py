@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from itmc.config import digest
 from itmc.domains.store import open_domain
@@ -71,5 +72,15 @@ def write_plan(plan: Plan, places: Places, command: tuple[str, ...]) -> Path:
     folder = places.out / PLANS
     folder.mkdir(exist_ok=True)
     path = folder / f"{digest(list(command))[:16]}.json"
-    write_atomic(path, json.dumps(content, indent=1).encode() + b"\n")
+    if not _is_there(path, content):
+        write_atomic(path, json.dumps(content, indent=1).encode() + b"\n")
     return path
+
+
+def _is_there(path: Path, content: dict[str, Any]) -> bool:
+    """Whether the file holds this plan, whenever it was written."""
+    try:
+        held = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(held, dict) and held | {"written": None} == content | {"written": None}

@@ -72,7 +72,7 @@ def test_a_folder_is_trained_on_in_all_directions_and_the_table_printed(
     header = next(line for line in answer.out.splitlines() if "average" in line)
     assert header.split()[:2] == ["a->b", "b->a"] and answer.out.startswith("fruit: target acc")
     assert {path.suffix for path in (tmp_path / "out/summary").glob("table.*")} == {
-        ".md", ".csv", ".tex"
+        ".md", ".csv", ".tex", ".html"
     }  # fmt: skip
     assert len(records(tmp_path / "out")) == 2
     for record in records(tmp_path / "out"):

@@ -213,7 +213,9 @@ def test_a_run_that_fails_stops_no_other(here: Call, tmp_path: Path) -> None:
     assert "Traceback" not in answer.err
     assert [r["method"]["name"] for r in records(out)] == ["source_only"]
     assert "Source only" in answer.out
-    assert {row["method"] for row in table(out)} == {"source_only"}
+    # What failed stands in the table, as missing.
+    assert {row["method"]: row["n"] for row in table(out)} == {"source_only": "1", "kd": "0"}
+    assert "1 are missing: 1 failed" in answer.out
     assert not list(out.glob("*/record.json.*"))
 
 
