@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from results.schema import ACCURACY_DECIMALS
 from suites.config import Places
 from suites.execute import outstanding
 from suites.plan import Job, Plan
@@ -94,7 +95,8 @@ def _verdict(job: Job, places: Places) -> str:
     if last is None:
         verdict = f"no labels on target, InfoMax {record['scores']['infomax']:.3f}"
     else:
-        verdict = f"{last['overall']:.1f} % on target"
+        # Rounded first as in tables, which then print the same.
+        verdict = f"{round(last['overall'], ACCURACY_DECIMALS):.1f} % on target"
     return f"{verdict}, {removed:.1f} % MACs removed"
 
 
