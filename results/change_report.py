@@ -33,12 +33,14 @@ def headline(changes: Changes) -> str:
     )
     unsure = sum(_is_unsure(row) for row in changes.rows if row.verdict == WORSE)
     verb = "is" if worse == 1 else "are"
+    lost = sum(bool(row.lost_seeds()) for row in changes.rows)
     return "".join(
         (
             f"{plural(worse, 'row')} {verb}" if worse else "No row is",
             f" worse by more than {changes.tolerance:g} points",
             f" ({unsure} within noise)" if unsure else "",
-            f"; {others}." if others else ".",
+            f"; {others}" if others else "",
+            f"; {plural(lost, 'row')} lost seeds." if lost else ".",
         )
     )
 
@@ -138,7 +140,8 @@ def _seeds(row: Change) -> str:
         return str(row.entry.n)
     if row.difference is None or row.difference.pairs == 0:
         return f"{row.old.n} and {row.new.n}, unpaired"
-    return f"{row.difference.pairs} paired"
+    pairs, most = row.difference.pairs, max(row.old.n, row.new.n)
+    return f"{pairs} paired" if pairs == most else f"{pairs} paired, of {row.old.n} and {row.new.n}"
 
 
 def _is_unsure(row: Change) -> bool:

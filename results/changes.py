@@ -94,8 +94,25 @@ class Change:
             if abs(change) >= cost.least:
                 yield cost, change
 
+    def lost_seeds(self) -> tuple[int, ...]:
+        """The seeds that were there and are there no more, of a row that still is."""
+        if self.old is None or self.new is None:
+            return ()
+        return tuple(seed for seed in self.old.seeds if seed not in self.new.seeds)
+
+    def is_exact(self) -> bool:
+        """Whether the row is as it was, seed by seed; only what was timed may differ."""
+        if self.old is None or self.new is None:
+            return False
+        names = ("seeds", "accuracies", "removed", "macs", "parameters", "activations", "bytes")
+        before, after = ([getattr(e, name) for name in names] for e in (self.old, self.new))
+        # As text, in which what no record tells is alike on both sides.
+        return str(before) == str(after)
+
     def is_notable(self) -> bool:
         """Whether there is anything to tell of the row."""
+        if self.old is not None and self.new is not None and self.old.seeds != self.new.seeds:
+            return True
         return self.verdict != SAME or any(self.costs())
 
 

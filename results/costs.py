@@ -125,7 +125,10 @@ def no_gain_notes(comparison: Comparison, averages: Averages) -> tuple[str, ...]
             notes.append(f"No gain over {name}: it ran in several variants.")
         elif gone := sorted(own - set(averages.get((known[name], 0.0), _NONE).index)):
             seeds = ", ".join(map(str, gone))
-            notes.append(f"No gain over {name} for seeds of which it has no average: {seeds}.")
+            notes.append(
+                f"No gain over {name} of methods with an average of seed {seeds}, of which it has "
+                "none."
+            )
     return tuple(notes)
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.change_report import as_json, document, headline
-from results.changes import BETTER, GONE, NEW, TOLERANCE, WORSE, Changes, compare
+from results.changes import GONE, TOLERANCE, WORSE, Change, Changes, compare
 from results.command import (
     Parser,
     add_choice,
     encoded,
     guarded,
     read_and_say,
+    say,
     show,
     terminal_width,
     write_whole,
@@ -29,8 +30,12 @@ from results.records import ResultsError
 from results.standings import Entry
 
 FORMATS = ("terminal", "markdown", "json")
-# The verdicts that make the exit code 1.
-FAIL_ON = {"worse": (WORSE,), "gone": (WORSE, GONE), "any": (WORSE, BETTER, NEW, GONE)}
+# The rows that make the exit code 1.
+FAIL_ON: dict[str, Callable[[Change], bool]] = {
+    "worse": lambda row: row.verdict == WORSE,
+    "gone": lambda row: row.verdict in (WORSE, GONE) or bool(row.lost_seeds()),
+    "any": lambda row: not row.is_exact(),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         changes = compare(*_sides(built, arguments), tolerance=arguments.tolerance)
         _deliver(changes, arguments)
-        return int(changes.count(*FAIL_ON[arguments.fail_on]) > 0)
+        return int(any(map(FAIL_ON[arguments.fail_on], changes.rows)))
 
     return guarded(built, body)
 
@@ -72,8 +77,8 @@ def _parser() -> Parser:
         "--fail-on",
         choices=list(FAIL_ON),
         default="worse",
-        help="exit code 1 where a row is worse; worse or gone; or any other than the same "
-        "(default: %(default)s)",
+        help="exit code 1 where a row is worse; worse or gone, or lacks a seed that it had; or any "
+        "that is not exactly as it was, latencies apart (default: %(default)s)",
     )
     built.add_argument("--all", action="store_true", help="show the rows that are the same, too")
     built.add_argument(
@@ -123,7 +128,10 @@ def _sides(
 
 def _side(built: Parser, path: Path, selection: str | None, metric: str) -> tuple[Entry, ...]:
     if path.is_dir():
-        return standings_of(read_and_say(built, [path]), selection, metric)
+        records = read_and_say(built, [path])
+        if gaps := records.gaps():
+            say(f"not in {path}: {gaps}")
+        return standings_of(records, selection, metric)
     if not path.exists():
         raise ResultsError(f"{path} does not exist; give a leaderboard (CSV) or a folder of runs")
     return read_file(path)

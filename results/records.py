@@ -42,6 +42,8 @@ class Records:
         missing_unlabelled: the same of those whose target has no labels.
         failed: run directories with a `failure.json` and no record.
         unfinished: run directories with a `config.yaml` and neither of the two.
+        damaged: run directories whose record is damaged or of a newer schema, where no other
+            directory has one of the same run.
         left_out: one line for each record that is damaged or of a newer schema.
         damaged_plans: one line for each plan that cannot be used.
         plans: what was asked for, the oldest first.
@@ -53,6 +55,7 @@ class Records:
     missing_unlabelled: pd.DataFrame = field(default_factory=pd.DataFrame)
     failed: tuple[Path, ...] = ()
     unfinished: tuple[Path, ...] = ()
+    damaged: tuple[Path, ...] = ()
     left_out: tuple[str, ...] = ()
     damaged_plans: tuple[str, ...] = ()
     plans: tuple[PlanFile, ...] = ()
@@ -69,7 +72,7 @@ class Records:
             FAILED: len(self.failed),
             UNFINISHED: len(self.unfinished),
             TO_COME: sum(int((f["state"] == TO_COME).sum()) for f in both if len(f)),
-            LEFT_OUT: len(self.left_out),
+            LEFT_OUT: len(self.damaged),
         }
 
     def at(self, compressions: Collection[float]) -> Records:
@@ -108,6 +111,7 @@ class _Found:
     missing: list[dict[str, Any]] = field(default_factory=list)
     failed: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
+    damaged: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     damaged_plans: list[str] = field(default_factory=list)
     plans: list[PlanFile] = field(default_factory=list)
@@ -115,7 +119,9 @@ class _Found:
     def without_record(self) -> pd.DataFrame:
         """The rows of the runs that no folder has a record of, each once."""
         finished = {row["run"] for row in self.rows}
-        rows = {row["run"]: row for row in self.missing if row["run"] not in finished}
+        # What one folder waits for may have failed in another.
+        known_last = sorted(self.missing, key=lambda row: bool(row["state"] != TO_COME))
+        rows = {row["run"]: row for row in known_last if row["run"] not in finished}
         return pd.DataFrame(list(rows.values()))
 
     def folders(self, runs: Sequence[Path]) -> tuple[Path, ...]:
@@ -155,6 +161,7 @@ def read(paths: Sequence[Path]) -> Records:
         missing_unlabelled=missing_unlabelled,
         failed=found.folders(found.failed),
         unfinished=found.folders(found.unfinished),
+        damaged=found.folders(found.damaged),
         left_out=tuple(found.left_out),
         damaged_plans=tuple(found.damaged_plans),
         plans=tuple(found.plans),
@@ -197,6 +204,7 @@ def _read_folder(
             try:
                 found.rows.append(_row(record, cached))
             except DamagedRecordError as error:
+                found.damaged.append(run)
                 found.left_out.append(f"{record}: {error}")
                 found.missing += [] if asked is None else [asked.row | {"state": DAMAGED}]
             continue
@@ -269,6 +277,7 @@ def _runs_in(path: Path, found: _Found) -> tuple[Path, list[Path]]:
             if _is_run(child):
                 runs.append(child)
         except OSError as error:
+            found.damaged.append(child)
             found.left_out.append(f"{child}: cannot be looked into ({error.strerror})")
     return path, runs
 

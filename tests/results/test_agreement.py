@@ -186,7 +186,8 @@ def test_a_reference_that_lacks_a_seed_is_said(tmp_path: Path) -> None:
     ]
     (table,) = tables(read([write(tmp_path, *grid(), *references)]))
     assert all(math.isnan(row.costs.over_source) for row in table.rows())
-    assert "No gain over source_only for seeds of which it has no average: 2." in table.notes
+    note = "No gain over source_only of methods with an average of seed 2, of which it has none."
+    assert note in table.notes
 
 
 def test_a_run_with_a_record_in_another_folder_is_not_missing(tmp_path: Path) -> None:
@@ -201,6 +202,25 @@ def test_a_run_with_a_record_in_another_folder_is_not_missing(tmp_path: Path) ->
     assert read([tmp_path / "b", tmp_path / "b"]).gaps() == (
         "1 run failed, 1 run unfinished, 12 runs to come"
     )
+    broken = tmp_path / "b" / runs[0]["run"] / "record.json"
+    broken.write_text("{")
+    found = read([tmp_path / "b", tmp_path / "a"])
+    assert (found.gaps(), len(found.left_out)) == ("", 1)
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_what_failed_in_one_folder_is_not_to_come_in_another(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    runs = grid()
+    write(tmp_path / "a", *runs[1:])
+    mark(tmp_path / "a", runs[0], "failure.json")
+    for folder in ("a", "b"):
+        write_plan(tmp_path / folder, runs)
+    records = read([tmp_path / folder for folder in order])
+    assert records.gaps() == "1 run failed"
+    (table,) = tables(records)
+    assert "Of the 18 runs asked for, 1 are missing: 1 failed." in table.notes
 
 
 def test_one_folder_by_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,47 @@ def test_tolerance_and_fail_on_decide_the_exit_code(tmp_path: Path, old: str) ->
         assert tuple(found) == codes
 
 
+def test_a_seed_that_is_gone_is_shown_and_counted(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fewer = runs(tmp_path / "fewer", {"itmc": [80.0, 82.0, 84.0], "kd": [70.0, 71.0]})
+    assert [main([old, fewer, "--fail-on", what]) for what in ("worse", "gone", "any")] == [0, 1, 1]
+    capsys.readouterr()
+    main([old, fewer])
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].endswith("4 the same; 2 rows lost seeds.")
+    assert out.count("2 paired, of 3 and 2") == 2
+    # One more than there was is no loss, but not what it was either.
+    assert [main([fewer, old, "--fail-on", what]) for what in ("gone", "any")] == [0, 1]
+
+
+def test_exact_is_seed_by_seed_and_by_cost_but_not_by_the_clock(tmp_path: Path, old: str) -> None:
+    swapped = runs(tmp_path / "swapped", {"itmc": [82.0, 80.0, 84.0], "kd": [70.0, 71.0, 72.0]})
+    assert [main([old, swapped, "--fail-on", what]) for what in ("gone", "any")] == [0, 1]
+    for place, (figure, value) in enumerate((("macs", 1_800_001), ("latency_ms", {}))):
+        made = [
+            record(name, TASKS[0], seed=seed, accuracy=accuracy)
+            for name, first in (("itmc", 80.0), ("kd", 70.0))
+            for seed, accuracy in enumerate(
+                (first, first + (2 if first == 80 else 1), first + (4 if first == 80 else 2))
+            )
+        ]
+        for run in made:
+            run["cost"]["student"][figure] = value
+        other = str(write(tmp_path / figure, *made))
+        assert main([old, other, "--tolerance", "0", "--fail-on", "any"]) == 1 - place
+
+
+def test_runs_that_failed_are_said(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old" / "broken").mkdir()
+    (tmp_path / "old" / "broken" / "failure.json").write_text("{}")
+    capsys.readouterr()
+    assert main([old, old]) == 0
+    assert f"not in {old}: 1 run failed" in capsys.readouterr().err
+
+
 def test_a_loss_that_noise_could_explain_is_marked(
     tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
