@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from results.aggregate import Table
 from results.literature import Published, architecture, claims, protocols, published
 from results.schema import AVERAGE
-from results.sheet import MISSING, Entry, Line, Section
+from results.sheet import MISSING, Line, Section, Text
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _lines(
         shown = [*tasks, *([AVERAGE] if complete else [])]
         texts = [row.accuracies.get(task, MISSING) for task in shown]
         texts += [MISSING] * (not complete) + [""] * costs
-        yield Line(row.label, tuple(map(Entry, texts)))
+        yield Line(row.label, tuple(map(Text, texts)))
 
 
 def _claims(table: Table) -> list[str]:

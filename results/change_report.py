@@ -14,7 +14,7 @@ from results.leaderboard import COLUMNS
 from results.records import plural
 from results.render import begins_group, block_title, figure
 from results.schema import AVERAGE, METRICS, SELECTIONS
-from results.sheet import MISSING, NO_SD, Document, Entry as Text, Line, Section, Sheet
+from results.sheet import MISSING, NO_SD, Document, Line, Section, Sheet, Text
 from results.standings import Entry
 
 _HEADS = ("task", "old", "new", "difference", "interval", "seeds", "verdict")

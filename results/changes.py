@@ -10,8 +10,8 @@ from functools import cache
 
 from results.records import ResultsError
 from results.standings import Entry, ordered
+from results.statistics import CONFIDENCE
 
-CONFIDENCE = 0.95
 # Points: less than a few seeds tell apart on most tasks, and more than rounding ever makes.
 TOLERANCE = 0.5
 BETTER, WORSE, SAME, NEW, GONE = "better", "worse", "same", "new", "gone"
@@ -45,7 +45,7 @@ COSTS = (
 
 
 @dataclass(frozen=True)
-class Difference:
+class Shift:
     """New minus old, in points.
 
     Attributes:
@@ -70,7 +70,7 @@ class Change:
 
     old: Entry | None
     new: Entry | None
-    difference: Difference | None
+    difference: Shift | None
     verdict: str
 
     @property
@@ -163,7 +163,7 @@ def compare(
     return Changes(tuple(rows), tolerance, confidence)
 
 
-def difference(old: Entry, new: Entry, confidence: float = CONFIDENCE) -> Difference:
+def difference(old: Entry, new: Entry, confidence: float = CONFIDENCE) -> Shift:
     """New minus old: paired over the seeds in common, where there is any, else of the means.
 
     The interval is Student's t over the paired differences (n - 1 degrees of freedom), and without
@@ -189,7 +189,7 @@ def difference(old: Entry, new: Entry, confidence: float = CONFIDENCE) -> Differ
             freedom = error**4 / (first**4 / (old.n - 1) + second**4 / (new.n - 1))
     half = _quantile(confidence, freedom) * error if error > 0 else math.nan
     centre = round(centre, _DIGITS)
-    return Difference(centre, centre - half, centre + half, len(pairs))
+    return Shift(centre, centre - half, centre + half, len(pairs))
 
 
 def _distinct(tasks: Sequence[str]) -> int:

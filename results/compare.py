@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from results.command import add_output, deliver, parser, run, say, split_names
 from results.comparison import Comparison, comparisons
-from results.differences import CONFIDENCE, REFERENCE, Difference, Differences, differences
+from results.differences import REFERENCE, Difference, Differences, differences
 from results.ranks import Ranks, friedman_in_words, ranks
 from results.records import Records, ResultsError, plural
 from results.render import (
@@ -22,7 +22,8 @@ from results.render import (
     plain,
     setting_fields,
 )
-from results.sheet import MISSING, Document, Entry, Line, Section, Sheet
+from results.sheet import MISSING, Document, Line, Section, Sheet, Text
+from results.statistics import CONFIDENCE
 
 ALL = "all"
 # Of the shares that an interval may cover; a bootstrap has nothing to say of rarer cases.
@@ -51,7 +52,7 @@ def _difference_sheet(shown: Differences) -> Sheet:
     for compression, rows in shown.blocks:
         begins = begins_group([row.group for row in rows])
         lines = (
-            Line(row.label, tuple(map(Entry, _texts(row))), begin)
+            Line(row.label, tuple(map(Text, _texts(row))), begin)
             for row, begin in zip(rows, begins, strict=True)
         )
         sections.append(Section(block_title(compression), tuple(lines)))
@@ -89,7 +90,7 @@ def _rank_sheet(shown: Sequence[Ranks], compressions: Sequence[float]) -> Sheet:
     ]
     for one in shown:
         lines = (
-            Line(method.label, (Entry(figure(method.rank, ".2f")), Entry(_alike(one, place))))
+            Line(method.label, (Text(figure(method.rank, ".2f")), Text(_alike(one, place))))
             for place, method in enumerate(one.methods)
         )
         sections.append(Section(_rank_title(one), tuple(lines)))

@@ -12,11 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from results.records import default_selection, plural
+from results.records import FINISHED, default_selection, plural
 from results.schema import UNADAPTED
 from results.statistics import mean
 
-FINISHED = "finished"
 GROUPS = ("references", "baselines", "itmc", "ablations")
 
 
@@ -128,9 +127,9 @@ def comparisons(frame: pd.DataFrame, missing: pd.DataFrame) -> tuple[Comparison,
             protocol=first["protocol"],
             backbone=first["backbone"],
             weights=first["weights"],
-            bottleneck=_whole(first["bottleneck"]),
-            image_size=_whole(first["image_size"]),
-            epochs=_whole(first["epochs"]),
+            bottleneck=whole(first["bottleneck"]),
+            image_size=whole(first["image_size"]),
+            epochs=whole(first["epochs"]),
             conditions=first["conditions"],
             edition=int(first["edition"]),
             digest=_only(runs["digest"]),
@@ -173,7 +172,8 @@ def _stacked(finished: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([finished, missing], ignore_index=True) if len(missing) else finished
 
 
-def _whole(figure: float) -> int | None:
+def whole(figure: float) -> int | None:
+    """A count as an integer; None where no record tells."""
     return None if math.isnan(figure) else int(figure)
 
 

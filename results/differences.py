@@ -12,10 +12,9 @@ from results.aggregate import gap_notes
 from results.comparison import Comparison, Setting, comparisons
 from results.records import Records, plural
 from results.schema import METRICS, SELECTIONS, accuracy_column
-from results.statistics import holm, mean_interval, signed_rank, smallest_p
+from results.statistics import CONFIDENCE, holm, mean_interval, signed_rank, smallest_p
 
 REFERENCE = "itmc"
-CONFIDENCE = 0.95
 # Percentages of the same counts may differ in their last bits: that is neither a win nor a rank.
 DIGITS = 9
 

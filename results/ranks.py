@@ -10,9 +10,10 @@ import pandas as pd
 
 from results import statistics
 from results.comparison import Comparison, Setting, comparisons
-from results.differences import CONFIDENCE, DIGITS, accuracies
+from results.differences import DIGITS, accuracies
 from results.records import Records
 from results.schema import METRICS, SELECTIONS
+from results.statistics import CONFIDENCE
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from results.cache import Rows
 from results.plans import PlanFile
 from results.schema import DamagedRecordError, parse, row_of
 
+FINISHED = "finished"
 # What can be the matter with a run that has no record.
 FAILED, UNFINISHED, TO_COME, DAMAGED = "failed", "unfinished", "to come", "damaged"
 

@@ -15,7 +15,7 @@ from results.cells import Block, Cell, Row
 from results.comparison import Setting
 from results.costs import Costs
 from results.schema import AVERAGE, UNADAPTED
-from results.sheet import MINUS, MISSING, NO_SD, Document, Entry, Line, Section, Sheet
+from results.sheet import MINUS, MISSING, NO_SD, Document, Line, Section, Sheet, Text
 
 SETTING_HEAD = (
     *("suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "epochs", "data"),
@@ -167,10 +167,10 @@ def sections(
 
     def line(row: Row, begins: bool) -> Line:
         cells = (
-            Entry(_cell(cell, n, digits), cell.rank)
+            Text(_cell(cell, n, digits), cell.rank)
             for cell, digits in zip(row.cells, decimals, strict=True)
         )
-        return Line(row.label, (*cells, *(Entry(c.text(c.of(row.costs))) for c in costs)), begins)
+        return Line(row.label, (*cells, *(Text(c.text(c.of(row.costs))) for c in costs)), begins)
 
     made = []
     for block in blocks:

@@ -22,7 +22,7 @@ _MARKDOWN = re.compile(r"[\\`*_<|~$]|\](?=\()|&(?=[#\w])")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Text:
     """A cell's text; `rank` 1 and 2 are marked as best and second best, None takes no mark."""
 
     text: str
@@ -34,7 +34,7 @@ class Line:
     """A row; `begins` where a new group of methods begins with it."""
 
     label: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Text, ...]
     begins: bool = False
 
 
@@ -109,7 +109,7 @@ def _in_lines(sheet: Sheet) -> Sheet:
             tuple(
                 Line(
                     one_line(line.label),
-                    tuple(Entry(one_line(entry.text), entry.rank) for entry in line.entries),
+                    tuple(Text(one_line(entry.text), entry.rank) for entry in line.entries),
                     line.begins,
                 )
                 for line in section.lines

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
 
-from results.comparison import GROUPS, Comparison, comparisons
+from results.comparison import GROUPS, Comparison, comparisons, whole
 from results.records import Records
 from results.schema import AVERAGE, UNADAPTED, accuracy_column
 from results.statistics import mean
@@ -234,7 +234,7 @@ def _entry(
     label, group = comparison.describe(method)
     runs = [run for result in results for run in result.runs]
     devices = sorted({f"{run.device} {run.machine}".strip() for run in runs} - {""})
-    threads = {_whole(run.student_latency_threads) for run in runs}
+    threads = {whole(run.student_latency_threads) for run in runs}
     comparable = len(devices) <= 1 and len(threads) == 1
     digests = sorted({(run.task, run.digest) for run in runs})
     return Entry(
@@ -279,10 +279,6 @@ def _hash(texts: Iterable[str]) -> str:
 
 def _short_digest(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12] or digest
-
-
-def _whole(figure: float) -> int | None:
-    return None if math.isnan(figure) else int(figure)
 
 
 def _mean(values: Iterable[float], decimals: int) -> float:

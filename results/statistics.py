@@ -15,6 +15,8 @@ from results.schema import ACCURACY_DECIMALS
 
 Values = npt.NDArray[np.float64]
 
+# Of intervals, unless another is asked for.
+CONFIDENCE = 0.95
 _RESAMPLES = 9_999
 # Up to so many differences their signed ranks are counted out; the sum of more is near normal.
 _EXACT = 50

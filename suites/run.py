@@ -79,7 +79,7 @@ def _tuned_tasks(suite: SuiteConfig) -> list[str]:
 def _show_results(out: Path, differences: bool) -> None:
     """Write tables and plots of all records in ``out``; print the table and the paths.
 
-    ``differences``: show what each method is above or below ITMC too, as ablations are read.
+    ``differences``: show what ITMC is above or below each method too, as ablations are read.
     """
     from results import summary
     from results.records import ResultsError

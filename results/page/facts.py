@@ -12,11 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from results.plans import PlanFile
-from results.records import DAMAGED, FAILED, TO_COME, UNFINISHED, Records
+from results.records import FINISHED, STATES, Records
 
-FINISHED = "finished"
 SUPERSEDED = "superseded by a newer plan"
-STATES = (FINISHED, FAILED, UNFINISHED, TO_COME, DAMAGED, SUPERSEDED)
+PLAN_STATES = (FINISHED, *STATES, SUPERSEDED)
 # Of a long list of failures the first tell what is the matter.
 MOST_FAILURES = 200
 UNKNOWN = "not recorded"
@@ -124,7 +123,7 @@ def _plan_state(plan: PlanFile, records: Records, finished: set[str]) -> PlanSta
     )
     parts = []
     start = 0.0
-    for state in STATES:
+    for state in PLAN_STATES:
         if count := counts[state]:
             width = 100 * count / len(plan.runs)
             parts.append(Part(state, count, round(start, 3), round(width, 3)))

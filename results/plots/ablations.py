@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from results.differences import CONFIDENCE, REFERENCE, Difference, differences
+from results.differences import REFERENCE, Difference, differences
 from results.figure import centre_names, frame, new_figure, style
 from results.plots.subject import NoDataError, Subject
 from results.records import plural
 from results.schema import METRICS
+from results.statistics import CONFIDENCE
 
 if TYPE_CHECKING:  # Drawing libraries are slow to import: they wait until something is drawn.
     from matplotlib.axes import Axes

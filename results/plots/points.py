@@ -11,8 +11,8 @@ import pandas as pd
 from results.comparison import method_order, seed_averages
 from results.plots.subject import NoDataError, Subject
 from results.records import plural
+from results.statistics import CONFIDENCE
 
-CONFIDENCE = 0.95
 HARD = "\N{NO-BREAK SPACE}"
 # Hard spaces, so that no line breaks within figures.
 INTERVAL = f"{100 * CONFIDENCE:g} % t interval over seeds".replace(" ", HARD, 2)

@@ -16,7 +16,7 @@ from results.aggregate import Table, tables
 from results.cells import Row
 from results.records import read
 from results.render import document
-from results.sheet import Document, Entry, Line, Section, Sheet
+from results.sheet import Document, Line, Section, Sheet, Text
 from tests.results.factory import TASKS, record, write
 
 TWO = ("hand->print", "print->hand")
@@ -337,7 +337,7 @@ def test_a_name_takes_one_line_and_moves_no_cursor(form: str) -> None:
     texts = [
         Document((Sheet(name, (name,), (Section(name, lines),), (name,)),), "").text(form)
         for name in (label, "KD")
-        for lines in [(Line(name, (Entry(name),)),)]
+        for lines in [(Line(name, (Text(name),)),)]
     ]
     odd, plain = texts
     assert len(odd.splitlines()) == len(plain.splitlines())

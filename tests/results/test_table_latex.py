@@ -14,7 +14,7 @@ from results.aggregate import selection_tables, tables
 from results.latex import escaped
 from results.records import read
 from results.render import COLUMNS, document
-from results.sheet import Document, Entry, Line, Section, Sheet
+from results.sheet import Document, Line, Section, Sheet, Text
 from tests.results.factory import REFERENCES, record, write
 from tests.results.test_literature import OFFICE_TASKS, office
 
@@ -80,7 +80,7 @@ def test_published_values_and_choices_of_the_epoch(tmp_path: Path, pdflatex: str
 def test_a_name_that_looks_like_an_argument_is_a_name(
     tmp_path: Path, pdflatex: str, label: str
 ) -> None:
-    lines = tuple(Line(label, (Entry("80.0"),), begins) for begins in (False, True, False))
+    lines = tuple(Line(label, (Text("80.0"),), begins) for begins in (False, True, False))
     made = Document((Sheet("Caption", ("[a]",), (Section("[b]", lines),), ()),), "")
     compiled(pdflatex, tmp_path, made)
     # Without an error, a star would be taken for the one that keeps pages from ending there.
@@ -96,7 +96,7 @@ def test_every_character_compiles_and_known_ones_keep_their_names(
     assert "?" not in "".join(map(escaped, known))
     assert [set(escaped(text)) for text in unknown] == [{"?"}] * len(unknown)
     assert escaped("naïve Ω ≤ é") == r"na\"{i}ve $\Omega$ $\leq$ \'{e}"
-    lines = tuple(Line(text, (Entry(text, 1),)) for text in (*known, *unknown))
+    lines = tuple(Line(text, (Text(text, 1),)) for text in (*known, *unknown))
     made = Document((Sheet(" ".join(known), ("a",), (Section("b", lines),), ()),), "")
     assert made.text("latex").isascii()
     assert "Missing character" not in compiled(pdflatex, tmp_path, made)
