@@ -12,9 +12,9 @@ from rich.progress import Progress, TaskID
 from results.schema import ACCURACY_DECIMALS
 from suites.config import Places
 from suites.execute import outstanding
+from suites.folders import RECORD, is_finished
 from suites.plan import Job, Plan
 from suites.progress import Steps, bars
-from suites.worker import RECORD, is_finished
 
 
 class Screen(Steps):

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from suites.config import Places
+from suites.folders import FAILURE, is_finished, job_folder, record_failure
 from suites.plan import Job, Plan
-from suites.worker import FAILURE, child, is_finished, job_folder, record_failure
+from suites.worker import child
 
 
 class Display(Protocol):
@@ -77,11 +78,15 @@ def run_plan(plan: Plan, places: Places, jobs: int, display: Display) -> Outcome
 
 
 def outstanding(plan: Plan, places: Places) -> dict[str, Job]:
-    """The jobs to do, by key: unfinished runs, and the unfinished stages that they need."""
+    """The jobs to do, by key: what the plan is for, and the stages needed that are unfinished.
+
+    It is for its runs, and for stages that nothing in it needs.
+    """
     waiting: dict[str, Job] = {}
     needed: set[str] = set()
+    inner = {key for job in plan.jobs for key in job.needs}
     for job in reversed(plan.jobs):  # what needs a stage comes after it
-        wanted = job.is_run or job.key in needed
+        wanted = job.key in needed or job.key not in inner
         if wanted and not is_finished(places.out, job.key, job.is_run):
             waiting[job.key] = job
             needed.update(job.needs)

@@ -6,6 +6,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,12 +48,16 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     add_store_option(parser)
     parser.add_argument("--epochs", type=int, help="epochs of adaptation of the unpruned network")
     parser.add_argument("--image-size", type=int, help="side of the input in pixels")
-    parser.add_argument("--jobs", type=int, help="runs side by side (default: one a core, or GPU)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.KEY=VALUE",
         help="a hyper-parameter of a method, or of network, data, training; may be repeated",
     )  # fmt: skip
+
+
+def add_jobs_option(parser: argparse.ArgumentParser) -> None:
+    """How many runs at once, for commands that run them on this machine."""
+    parser.add_argument("--jobs", type=int, help="runs side by side (default: one a core, or GPU)")
 
 
 def add_store_option(parser: argparse.ArgumentParser) -> None:
@@ -158,22 +163,31 @@ def refuse_unused(
             )
 
 
-def places_of(
-    options: argparse.Namespace, suite: SuiteConfig, out: Path, module: str = "suites.run"
-) -> Places:
-    """Where things are on this machine, and what ``module`` was asked."""
-    import torch
+@dataclass(frozen=True)
+class Machine:
+    """What each run of a grid gets."""
 
+    device: Literal["cpu", "cuda"]
+    threads: int
+
+
+def places_of(
+    options: argparse.Namespace,
+    suite: SuiteConfig,
+    out: Path,
+    module: str = "suites.run",
+    machine: Machine | None = None,
+) -> Places:
+    """Where things are, and what ``module`` was asked.
+
+    ``machine``: what the runs will be on, unless it is this one.
+    """
     from itmc.domains.store import default_store
     from suites.asked import asked
     from suites.config import Places
 
-    has_cuda = torch.cuda.is_available()
-    if options.device == "cuda" and not has_cuda:
-        raise UsageError("--device cuda: torch sees no CUDA device; allowed here: auto, cpu")
-    device: Literal["cpu", "cuda"] = "cuda" if has_cuda and options.device != "cpu" else "cpu"
-    jobs = jobs_of(options.jobs, device)
     teacher = None if suite.teacher is None else _weights_file(suite.teacher.weights)
+    machine = machine or _this_machine(options)
     return Places(
         out=out.resolve(),
         data=default_store().resolve() / suite.spec.store_name,
@@ -181,10 +195,20 @@ def places_of(
         kind=options.store,
         weights_file=_weights_file(suite.network.weights),
         teacher_weights_file=teacher,
-        device=device,
-        threads=max(1, _cores() // jobs),
+        device=machine.device,
+        threads=machine.threads,
         asked=asked(options, module),
     )
+
+
+def _this_machine(options: argparse.Namespace) -> Machine:
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not has_cuda:
+        raise UsageError("--device cuda: torch sees no CUDA device; allowed here: auto, cpu")
+    device: Literal["cpu", "cuda"] = "cuda" if has_cuda and options.device != "cpu" else "cpu"
+    return Machine(device, max(1, cores() // jobs_of(options.jobs, device)))
 
 
 def _origin_of(options: argparse.Namespace, suite: SuiteConfig) -> Path | None:
@@ -221,10 +245,11 @@ def jobs_of(asked: int | None, device: str) -> int:
     """Runs side by side: one a core on the CPU, one on a GPU, unless told otherwise."""
     if asked is not None and asked < 1:
         raise UsageError(f"--jobs {asked}: at least 1 is needed")
-    return asked or (1 if device == "cuda" else _cores())
+    return asked or (1 if device == "cuda" else cores())
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -42,6 +42,8 @@ class Job:
     """Keys of the shared stages that must be finished before."""
     flops: float
     """Estimated floating-point operations of training; 2 a MAC."""
+    epochs: int
+    """How many the job trains itself: none, where a run is but the record of a shared stage."""
     what: str
     """The stage in a few words."""
 
@@ -175,8 +177,11 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
                 key = run.stage_key(node)
                 jobs.setdefault(key, _stage_job(run, node, key, _flops(run, node, unpruned)))
         needs = _keys(run, last) if own is not None else (run.stage_key(last),)
-        flops = _flops(run, last, unpruned) if own is not None else 0.0
-        jobs[run.key] = Job(run.key, run, True, needs, flops, last.stage.title(last.knobs))
+        trains = own is not None
+        flops = _flops(run, last, unpruned) if trains else 0.0
+        epochs = _epochs(run, last) if trains else 0
+        title = last.stage.title(last.knobs)
+        jobs[run.key] = Job(run.key, run, True, needs, flops, epochs, title)
     return Plan(tuple(jobs.values()))
 
 
@@ -205,7 +210,12 @@ def file_digest(path: Path) -> str:
 
 
 def _stage_job(run: RunConfig, node: Node, key: str, flops: float) -> Job:
-    return Job(key, run, False, _keys(run, node), flops, node.stage.title(node.knobs))
+    title = node.stage.title(node.knobs)
+    return Job(key, run, False, _keys(run, node), flops, _epochs(run, node), title)
+
+
+def _epochs(run: RunConfig, node: Node) -> int:
+    return node.stage.length(node.knobs, run.training)
 
 
 def _keys(run: RunConfig, node: Node) -> tuple[str, ...]:

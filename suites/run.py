@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
-from suites.options import (
-    add_suite_options,
-    changes_of,
-    check_writable,
-    jobs_of,
-    places_of,
-    refuse_unused,
-    words,
-)
+from suites.options import add_jobs_option, check_writable, jobs_of
+from suites.planning import add_grid_options, planned
 
 if TYPE_CHECKING:
     from suites.config import SuiteConfig
@@ -34,35 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from itmc.training.method import selected
     from suites.asked import whole_command
-    from suites.config import load_suite
     from suites.display import display, show_plan
     from suites.execute import run_plan
-    from suites.plan import grid, plan
     from suites.planned import write_plan
 
-    suite = load_suite(options.suite, changes_of(options))
-    chosen = selected(suite.compare if options.methods is None else words(options.methods))
-    refuse_unused(options, suite, chosen)
-    places = places_of(options, suite, options.out or Path("runs") / suite.name)
     with display() as screen:
-        made = plan(grid(suite, chosen, places, screen))
+        asked = planned(options, screen)
+        places = asked.places
         if options.dry_run:
-            show_plan(made, places)
+            show_plan(asked.plan, places)
             return DONE
         check_writable(places.out)
-        if tuned := _tuned_tasks(suite):
+        if tuned := _tuned_tasks(asked.suite):
             screen.say(
                 f"note: hyper-parameters were chosen on {', '.join(tuned)} (no target labels)"
             )
-        write_plan(made, places, whole_command(options))
-        screen.begin(made, places)
-        outcome = run_plan(made, places, jobs_of(options.jobs, places.device), screen)
+        write_plan(asked.plan, places, whole_command(options))
+        screen.begin(asked.plan, places)
+        outcome = run_plan(asked.plan, places, jobs_of(options.jobs, places.device), screen)
     if outcome.interrupted:
         print(STOPPED, file=sys.stderr)
         return INTERRUPTED
-    _show_results(places.out, differences=any(m.group == "ablations" for m in chosen))
+    _show_results(places.out, differences=any(m.group == "ablations" for m in asked.methods))
     for title, reason in outcome.failures.items():
         print(f"FAILED {title}: {reason}", file=sys.stderr)
     return FAILED if outcome.failures else DONE
@@ -105,15 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run every method on every task, compression and seed; then show the table.",
         epilog=f"groups of methods: {', '.join(GROUPS)}; python -m suites.methods lists them all",
     )
-    add_suite_options(parser)
-    parser.add_argument("--methods", help="names and groups (default: those of the suite)")
-    parser.add_argument("--tasks", help="'A->W,W->D', 'print->hand', or all")
-    parser.add_argument("--compression", help="shares of MACs to remove, such as 0.5,0.75")
-    parser.add_argument("--seeds", help="such as 0,1,2")
-    parser.add_argument(
-        "--protocol", help="strict (last epoch) or paper (best epoch by target accuracy)"
-    )
-    parser.add_argument("--out", type=Path, help="where runs are kept (default: runs/SUITE)")
+    add_grid_options(parser)
+    add_jobs_option(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="list runs, shared stages and estimated FLOPs"
     )

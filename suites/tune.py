@@ -26,6 +26,7 @@ from itmc.errors import UsageError
 from itmc.files import write_atomic
 from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
 from suites.options import (
+    add_jobs_option,
     add_suite_options,
     changes_of,
     check_writable,
@@ -201,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         "for each method, on tasks that the suite does not report, without target labels.",
     )
     add_suite_options(parser)
+    add_jobs_option(parser)
     parser.add_argument("--methods", help="names and groups (default: all that have a grid)")
     parser.add_argument("--out", type=Path, help="where runs are kept (default: runs/SUITE-tuning)")
     parser.add_argument(

@@ -6,10 +6,8 @@ import ctypes
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from itmc.domains.augment import DataConfig
 from itmc.domains.batches import Batches, Unlabelled, split_source, trained_rows
 from itmc.domains.store import open_domain
-from itmc.errors import UsageError, first_line
+from itmc.errors import UsageError
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
 from itmc.networks.build import NetworkConfig
@@ -30,21 +28,19 @@ from itmc.training.loop import Report, train
 from itmc.training.method import Node, method
 from itmc.training.stage import Context, Handover
 from suites.config import Places, RunConfig
+from suites.folders import (
+    CONFIG,
+    FAILURE,
+    LOG,
+    RECORD,
+    is_finished,
+    job_folder,
+    record_failure,
+)
 from suites.plan import file_digest
 from suites.record import make_record
 
-RECORD, FAILURE, CONFIG, LOG = "record.json", "failure.json", "config.yaml", "log.txt"
 Say = Callable[[str], None]
-
-
-def job_folder(out: Path, key: str, is_run: bool) -> Path:
-    """Where the run or the shared stage ``key`` lives."""
-    return out / key if is_run else out / "stages" / key
-
-
-def is_finished(out: Path, key: str, is_run: bool) -> bool:
-    """Whether the run or shared stage ``key`` is finished: its last file is there."""
-    return (job_folder(out, key, is_run) / (RECORD if is_run else "student.json")).exists()
 
 
 def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) -> None:
@@ -69,28 +65,6 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
             _train_stage(run, node, _open(run, places), folder, places, report)
         # Only what is unfinished resumes, and it is finished by now.
         (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
-
-
-def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
-    """Write ``failure.json``, if that is possible; returns the reason in one line."""
-    reason, trace = str(error), None
-    if isinstance(error, BaseException):
-        # Bad input explains itself; of anything else the reader wants to know the kind.
-        reason = reason if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        trace = "".join(traceback.format_exception(error))
-    reason = (reason.strip().splitlines() or ["unknown"])[0]
-    failure = {
-        "title": title,
-        "reason": reason,
-        "traceback": trace,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")
-    except OSError as unwritable:  # a full disk, say, which may be what the failure is about
-        return f"{reason} (not recorded: {first_line(unwritable)})"
-    return reason
 
 
 def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) -> None:
