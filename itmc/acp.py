@@ -130,11 +130,14 @@ class ACP:
         }
 
     def state(self) -> dict[str, Any]:
-        """What one epoch hands to the next."""
+        """What one step hands to the next, and one epoch."""
         return {
             "average": dict(self._average),
             "level": self._level,
             "measured": dict(self._measured),
+            "criterion": self._criterion.state(),
+            "loss_sum": self._loss_sum,
+            "steps": self._steps,
         }
 
     def load_state(self, state: dict[str, Any], student: Network) -> None:
@@ -144,6 +147,8 @@ class ACP:
         self._level = state["level"]
         self._measured = state["measured"]
         self._look_at(student)
+        self._criterion.load_state(state["criterion"], device)
+        self._loss_sum, self._steps = state["loss_sum"].to(device), state["steps"]
 
     def _recalibrate(self, student: Network) -> None:
         images = training_images(self._context, self._config.bn_batches)

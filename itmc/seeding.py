@@ -8,7 +8,7 @@ in the middle, and all methods see the same batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,6 +25,20 @@ def seed_of(*key: Key) -> int:
 def generator(*key: Key) -> np.random.Generator:
     """A NumPy generator (Philox) that depends on ``key`` alone."""
     return np.random.Generator(np.random.Philox(key=seed_of(*key)))
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Where torch's global generators are: the CPU's, and the one of a CUDA ``device``."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def restore_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Put torch's global generators where ``random_state`` found them; others stay as they are."""
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 @contextmanager

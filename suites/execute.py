@@ -170,6 +170,9 @@ class _Executor:
             self._done.add(worker.job.key)
             seconds = time.monotonic() - worker.started
             self._display.finished(worker.job, self._places, seconds)
+        elif worker.verdict is not None and worker.verdict[0] == "lost":
+            self._display.say(worker.verdict[1])
+            self._waiting[worker.job.key] = worker.job  # to wait for the one that has it now
         elif worker.verdict is not None:
             self._fail(worker.job, worker.verdict[1])
         else:

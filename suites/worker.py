@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import yaml
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from itmc.domains.augment import DataConfig
@@ -24,6 +23,7 @@ from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
 from itmc.networks.build import NetworkConfig
 from itmc.training import checkpoint
+from itmc.training.control import Control, Stopped
 from itmc.training.loop import Report, train
 from itmc.training.method import Node, method
 from itmc.training.stage import Context, Handover
@@ -37,21 +37,32 @@ from suites.folders import (
     job_folder,
     record_failure,
 )
+from suites.lease import LeaseLostError, leased
 from suites.plan import file_digest
 from suites.record import make_record
 
 Say = Callable[[str], None]
 
 
-def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) -> None:
+def execute(
+    run: RunConfig,
+    key: str,
+    places: Places,
+    report: Report,
+    say: Say,
+    control: Control | None = None,
+) -> None:
     """Compute the run whose key is ``key``, or the shared stage of it; nothing if it is finished.
 
-    Raises whatever made it fail; ``record_failure`` keeps that for the reader.
+    Raises whatever made it fail; ``record_failure`` keeps that for the reader. No failures are
+    Stopped, where ``control`` was asked to stop, and LeaseLostError, where another process goes on.
     """
+    control = control or Control()
     is_run = key == run.key
     folder = job_folder(places.out, key, is_run)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, say):
+    with leased(folder, say, lambda: control.is_stopping) as lease:
+        control.fence = lease.check
         if is_finished(places.out, key, is_run):
             return
         (folder / FAILURE).unlink(missing_ok=True)
@@ -59,24 +70,28 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
         write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
         _use(places)
         if is_run:
-            _finish_run(run, folder, places, report)
+            _finish_run(run, folder, places, report, control)
         else:
             node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
-            _train_stage(run, node, _open(run, places), folder, places, report)
+            _train_stage(run, node, _open(run, places), folder, places, report, control)
         # Only what is unfinished resumes, and it is finished by now.
+        control.fence()
         (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
 
 
-def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) -> None:
+def _finish_run(
+    run: RunConfig, folder: Path, places: Places, report: Report, control: Control
+) -> None:
     node = run.recipe()
     data = _open(run, places)
     if method(run.method).compressed:
-        handover = _train_stage(run, node, data, folder, places, report)
+        handover = _train_stage(run, node, data, folder, places, report, control)
         history = checkpoint.read_progress(folder)
     else:  # a reference is its last shared stage
         shared = job_folder(places.out, run.stage_key(node), is_run=False)
         handover = checkpoint.load_handover(shared, data.context.device)
         history = checkpoint.read_progress(shared)
+        control.fence()
         checkpoint.save_handover(folder, handover, run.network)
         checkpoint.write_progress(folder, history)
     own = run.stage_key(node)
@@ -85,11 +100,18 @@ def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) ->
         key: checkpoint.read_progress(job_folder(places.out, key, is_run=False)) for key in before
     }
     record = make_record(run, handover.network, history, histories, data.context, data.gaps, places)
+    control.fence()
     write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _train_stage(
-    run: RunConfig, node: Node, data: Opened, folder: Path, places: Places, report: Report
+    run: RunConfig,
+    node: Node,
+    data: Opened,
+    folder: Path,
+    places: Places,
+    report: Report,
+    control: Control,
 ) -> Handover:
     """Train ``node`` in ``folder``, from the stages before it, which are finished."""
     # Each role gets a network of its own, also where two of them start from one stage.
@@ -102,8 +124,9 @@ def _train_stage(
     context = data.context.teacher if node.network == "teacher" else data.context
     stage = node.stage(node.knobs, context, inputs)
     crops = node.paper_crops() if run.protocol == "paper" else 1
-    train(stage, folder, data.evaluator(crops), report)
+    train(stage, folder, data.evaluator(crops), report, control)
     handover = stage.handover()
+    control.fence()
     checkpoint.save_handover(folder, handover, run.network_of(node))
     return handover
 
@@ -180,21 +203,12 @@ def _keep_freed_memory() -> None:
         library.mallopt(trim_threshold, (1 << 31) - 1)
 
 
-def _locked(folder: Path, say: Say) -> AcquireReturnProxy[FileLock]:
-    """The folder's lock, held by the operating system and so gone with its holder."""
-    lock = FileLock(folder / ".lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        say(f"waiting for another process that works in {folder}")
-        return lock.acquire()
-
-
 def child(run_json: str, places_json: str, key: str, title: str, connection: Any) -> None:
     """Entry of a job's own process: executes it and reports through ``connection``.
 
-    Sends ``("progress", done, epochs)``, ``("say", text)`` and at the end ``("finished",)`` or
-    ``("failed", reason)``. What libraries print goes to ``log.txt`` in the job's folder.
+    Sends ``("progress", done, epochs)``, ``("say", text)`` and at the end ``("finished",)``,
+    ``("failed", reason)``, ``("stopped",)`` where that was asked for, or ``("lost", reason)`` where
+    another process has taken over. What libraries print goes to ``log.txt`` in the job's folder.
     """
     run = RunConfig.model_validate_json(run_json)
     places = Places.model_validate_json(places_json)
@@ -208,6 +222,10 @@ def child(run_json: str, places_json: str, key: str, title: str, connection: Any
             report=lambda done, epochs: connection.send(("progress", done, epochs)),
             say=lambda text: connection.send(("say", text)),
         )
+    except Stopped:
+        connection.send(("stopped",))
+    except LeaseLostError as error:
+        connection.send(("lost", str(error)))
     except Exception as error:  # whatever it is, it is this job's failure and no other's
         connection.send(("failed", record_failure(folder, title, error)))
     else:

@@ -14,7 +14,7 @@ from itmc.networks.build import NetworkConfig
 from itmc.networks.spec import load_network, save_network
 from itmc.training.stage import Handover
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT = "checkpoint.pt"
 PROGRESS = "progress.jsonl"
 _DISCREPANCY = "discrepancy.pt"

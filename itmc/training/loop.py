@@ -2,115 +2,116 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from itmc.networks.build import Network
-from itmc.seeding import seed_of
 from itmc.training import checkpoint
+from itmc.training.control import Control
+from itmc.training.epoch import Epoch
 from itmc.training.stage import Stage
 
 Evaluate = Callable[[Network], dict[str, Any]]
 Report = Callable[[int, int], None]
 
 
-class NotFiniteError(RuntimeError):
-    """A loss became NaN or infinite."""
-
-
-def train(stage: Stage, folder: Path, evaluate: Evaluate, report: Report) -> list[dict[str, Any]]:
+def train(
+    stage: Stage,
+    folder: Path,
+    evaluate: Evaluate,
+    report: Report,
+    control: Control | None = None,
+) -> list[dict[str, Any]]:
     """Train ``stage`` to its end, resuming from the checkpoint in ``folder`` if there is one.
 
     After each epoch ``evaluate`` judges the student (its verdict is logged, never used here),
     and ``report(done, epochs)`` is called. Returns the log, one entry an epoch.
-    Raises NotFiniteError with step and name of a loss that is not finite.
+    Raises NotFiniteError with step and name of a loss that is not finite, and Stopped where
+    ``control`` was asked to stop.
     """
-    history: list[dict[str, Any]] = []
-    if (saved := checkpoint.load_checkpoint(folder)) is not None:
-        stage.load_state(saved["stage"])
-        history = saved["history"]
-        stage.context.meter.take()  # building the stage anew was counted before
+    control, context = control or Control(), stage.context
+    history, epoch = _taken_up(stage, folder)
+    control.fence()
     checkpoint.write_progress(folder, history)
     report(len(history), stage.epochs)
-    for epoch in range(len(history), stage.epochs):
-        clock = Clock()
-        with stage.context.meter.watch(stage.networks(), stage.context.example):
-            losses = _train_epoch(stage, epoch, clock)
+    while epoch.number < stage.epochs:
+        clock = epoch.clock
+        with context.meter.watch(stage.networks(), context.example):
+            _train_epoch(stage, epoch, folder, history, control)
+        losses = epoch.means()
         with clock.counts("prune"):
-            events = stage.end_epoch(epoch)
+            events = stage.end_epoch(epoch.number)
         with clock.counts("evaluate"):
             verdict = evaluate(stage.student)
-            macs = stage.context.meter.macs(stage.student, stage.context.example)
+            macs = context.meter.macs(stage.student, context.example)
         history.append(
             {
                 "stage": stage.kind,
-                "epoch": epoch,
+                "epoch": epoch.number,
                 "losses": losses,
                 "events": events,
                 "macs": macs,
-                "effort": stage.context.meter.take(),
+                "effort": context.meter.take(),
                 **verdict,
                 "seconds": clock.seconds,
             }
         )
+        epoch = Epoch(context, epoch.number + 1)
         with clock.counts("checkpoint"):
-            checkpoint.save_checkpoint(folder, {"stage": stage.state(), "history": history})
+            _save(stage, epoch, folder, history, control)
+        control.fence()
         checkpoint.write_progress(folder, history)
-        report(epoch + 1, stage.epochs)
+        report(len(history), stage.epochs)
+        control.after_epoch()
     return history
 
 
-def _train_epoch(stage: Stage, epoch: int, clock: Clock) -> dict[str, float]:
-    """One epoch: the training step of the whole benchmark. Returns the mean of each loss."""
-    context = stage.context
-    steps = context.steps_per_epoch
-    trace: list[Tensor] = []
-    names: list[str] = []
-    # Dropout and the like draw from the global generator: tie it to the epoch, for resuming.
-    torch.manual_seed(seed_of("epoch", stage.kind, context.seed, epoch))
+def _train_epoch(
+    stage: Stage, epoch: Epoch, folder: Path, history: list[dict[str, Any]], control: Control
+) -> None:
+    """What is left of one epoch: the training step of the whole benchmark."""
+
+    def save() -> None:
+        with clock.counts("checkpoint"):
+            _save(stage, epoch, folder, history, control)
+
+    context, clock = stage.context, epoch.clock
+    epoch.begin(stage.kind)
     stage.train_mode()
-    for step in range(epoch * steps, (epoch + 1) * steps):
+    for step in epoch.steps:
         with clock.counts("data"):
-            batch = context.batches.at(stage.first_epoch * steps + step)
+            batch = context.batches.at(stage.first_epoch * context.steps_per_epoch + step)
         with clock.counts("train"):
-            progress = stage.progress(step / (stage.epochs * steps))
+            progress = stage.progress(step / (stage.epochs * context.steps_per_epoch))
             losses = stage.losses(batch, progress)
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
             stage.after_backward(progress)
             stage.update(progress)
-        names = list(losses)
-        trace.append(torch.stack([loss.detach() for loss in losses.values()]))
-    # Looked at once an epoch, so that no step waits for the device.
-    values = torch.stack(trace).float().cpu()
-    _check_finite(values, names, epoch * steps)
-    return dict(zip(names, values.mean(0).tolist(), strict=True))
+        # Its values are looked at once an epoch, or to save: no other step waits for the device.
+        epoch.add(losses)
+        control.after_step(save)
 
 
-def _check_finite(values: Tensor, names: list[str], first_step: int) -> None:
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        row, column = bad[0].tolist()
-        raise NotFiniteError(
-            f"loss {names[column]!r} is {values[row, column].item()} at step {first_step + row}; "
-            "lower the learning rate (training.lr)"
-        )
+def _taken_up(stage: Stage, folder: Path) -> tuple[list[dict[str, Any]], Epoch]:
+    """The epochs that are over and the one to go on with, ``stage`` being brought there."""
+    saved = checkpoint.load_checkpoint(folder)
+    if saved is None:
+        return [], Epoch(stage.context, 0)
+    stage.load_state(saved["stage"])
+    stage.context.meter.take()  # building the stage anew was counted before
+    epoch = Epoch(stage.context, len(saved["history"]))
+    epoch.load_state(saved["epoch"])
+    return saved["history"], epoch
 
 
-class Clock:
-    """Seconds of an epoch by phase."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("data", "train", "prune", "evaluate", "checkpoint"), 0.0)
-
-    @contextmanager
-    def counts(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to ``phase``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[phase] += time.perf_counter() - start
+def _save(
+    stage: Stage, epoch: Epoch, folder: Path, history: list[dict[str, Any]], control: Control
+) -> None:
+    """Write the checkpoint: the epochs of ``history`` are over, and so much of ``epoch``."""
+    content = {"stage": stage.state(), "history": history, "epoch": epoch.state()}
+    control.fence()
+    checkpoint.save_checkpoint(folder, content)
+    control.saved()

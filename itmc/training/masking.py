@@ -161,7 +161,7 @@ class Masks:
         return before.channels(removed)
 
     def state(self) -> dict[str, Any]:
-        """What one epoch hands to the next; nothing after the cut."""
+        """What one step hands to the next, and one epoch; nothing after the cut."""
         if not self.searching:
             return {}
         soft = {name: m.detach() for name, m in self.soft.values.items()}

@@ -205,7 +205,10 @@ class Stage(ABC):
         return Handover(self.student, term.state_dict() if term is not None else {})
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes while training: for the checkpoint, tensors and plain values."""
+        """Everything that changes from step to step: for the checkpoint, tensors and plain values.
+
+        It is asked for between any two steps of an epoch, as well as at its end.
+        """
         return {
             role: {
                 "widths": widths_of(learner.network),

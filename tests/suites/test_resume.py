@@ -206,7 +206,7 @@ def test_a_finished_run_is_not_touched(uninterrupted: Callable[[str], Path], sto
 
 def test_what_is_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
-    save_checkpoint(tmp_path, {"stage": {}, "history": []})
+    save_checkpoint(tmp_path, {"stage": {}, "history": [], "epoch": {}})
     file = tmp_path / CHECKPOINT
     good = file.read_bytes()
     assert load_checkpoint(tmp_path) is not None
@@ -215,5 +215,5 @@ def test_what_is_no_checkpoint_is_none(tmp_path: Path) -> None:
     for content in (b"", b"x", b"checkpoint", good[:7], good[:-1], random.bytes(500), bent):
         file.write_bytes(content)
         assert load_checkpoint(tmp_path) is None
-    torch.save({"format": 0}, file)
+    torch.save({"format": 1}, file)
     assert load_checkpoint(tmp_path) is None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,13 @@ class Criterion(ABC):
 
     def observe(self, network: nn.Module, groups: tuple[Group, ...]) -> None:  # noqa: B027
         """Take in the gradients of one step, after backward and before the optimiser's step."""
+
+    def state(self) -> dict[str, Any]:
+        """What was observed so far: tensors and plain values. Without gradients it is nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:  # noqa: B027
+        """Restore what ``state`` gave, on ``device``."""
 
     @abstractmethod
     def scores(self, network: nn.Module, groups: tuple[Group, ...]) -> Scores:

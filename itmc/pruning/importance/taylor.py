@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,13 @@ class Taylor(Criterion):
     def observe(self, network: nn.Module, groups: tuple[Group, ...]) -> None:
         """Raises RuntimeError where no backward pass came before."""
         self.add({group.name: summed(group, _gates(network, group)).abs() for group in groups})
+
+    def state(self) -> dict[str, Any]:
+        return {"totals": dict(self.totals), "batches": self.batches}
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.totals = {name: total.to(device) for name, total in state["totals"].items()}
+        self.batches = state["batches"]
 
     def scores(self, network: nn.Module, groups: tuple[Group, ...]) -> Scores:
         self.check_observed()

@@ -12,7 +12,8 @@ import torch
 import baselines  # noqa: F401 - registers them
 from itmc.domains.batches import Batch, Batches
 from itmc.training.adapt import Adapt
-from itmc.training.loop import NotFiniteError, train
+from itmc.training.epoch import NotFiniteError
+from itmc.training.loop import train
 from itmc.training.stage import Stage
 from tests.itmc.training import tiny
 

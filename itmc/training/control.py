@@ -1,0 +1,59 @@
+"""What may be asked of a training that runs: to save what it has, or to save and stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+CHECKPOINT_SECONDS = 600.0
+"""How old a checkpoint may get: so much of a run is lost at most when its process is killed."""
+
+
+class Stopped(Exception):  # noqa: N818 - what was asked for, no error
+    """A training has stopped because it was asked to; its checkpoint is written."""
+
+
+class Control:
+    """Requests to a running ``train``, made by another thread or a signal handler.
+
+    They take no lock, so that a handler may make them at any moment; the training heeds them
+    between two steps. By itself it saves where its checkpoint is older than ``every`` seconds.
+    """
+
+    def __init__(self, every: float = CHECKPOINT_SECONDS) -> None:
+        self._every = every
+        self._save = self._stop = False
+        self._saved_at = time.monotonic()
+        self.fence: Callable[[], None] = lambda: None
+        """Called between steps and before each write; raises where writing is another's now."""
+
+    def save(self) -> None:
+        """Ask for a checkpoint after the step in progress."""
+        self._save = True
+
+    def stop(self) -> None:
+        """Ask for a checkpoint after the step in progress, and for the end of training there."""
+        self._stop = True
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the end was asked for."""
+        return self._stop
+
+    def saved(self) -> None:
+        """Tell that a checkpoint of the present state is written."""
+        self._save, self._saved_at = False, time.monotonic()
+
+    def after_step(self, save: Callable[[], None]) -> None:
+        """Call ``save`` where a checkpoint is due. Raises Stopped where the end was asked for."""
+        self.fence()
+        stopping = self._stop  # looked at once: a request from here on is for the next step
+        if stopping or self._save or time.monotonic() - self._saved_at > self._every:
+            save()
+        if stopping:
+            raise Stopped
+
+    def after_epoch(self) -> None:
+        """Raises Stopped where the end was asked for, the epoch's checkpoint being written."""
+        if self._stop:
+            raise Stopped
