@@ -12,16 +12,23 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+from itmc.training.control import Control
 from suites.config import Places
 from suites.folders import FAILURE, is_finished, job_folder, record_failure
 from suites.plan import Job, Plan
 from suites.worker import child
+
+STOP_SIGNAL = signal.SIGUSR2
+"""What a scheduler sends before it takes a job's machine away; submitit's choice too."""
+PAUSE_SECONDS = 60.0
+_BLOCKED = {signal.SIGINT, signal.SIGTERM, STOP_SIGNAL}
 
 
 class Display(Protocol):
@@ -66,15 +73,14 @@ def run_plan(plan: Plan, places: Places, jobs: int, display: Display) -> Outcome
 
     Ctrl-C stops all workers; their checkpoints stay, so the same plan can be taken up again.
     """
-    outcome = Outcome()
-    executor = _Executor(plan, places, jobs, display, outcome)
+    executor = Executor(plan, places, jobs, display)
     try:
         executor.work()
     except KeyboardInterrupt:
-        outcome.interrupted = True
+        executor.outcome.interrupted = True
     finally:
         executor.stop()
-    return outcome
+    return executor.outcome
 
 
 def outstanding(plan: Plan, places: Places) -> dict[str, Job]:
@@ -93,12 +99,21 @@ def outstanding(plan: Plan, places: Places) -> dict[str, Job]:
     return dict(reversed(waiting.items()))
 
 
-class _Executor:
+class Executor:
+    """Executes what of a plan is not finished, ``jobs`` at a time."""
+
     def __init__(
-        self, plan: Plan, places: Places, jobs: int, display: Display, outcome: Outcome
+        self,
+        plan: Plan,
+        places: Places,
+        jobs: int,
+        display: Display,
+        on_cluster: bool = False,
     ) -> None:
+        """``on_cluster``: its processes heed a scheduler's signals, as ``_child`` says."""
         self._places, self._limit, self._display = places, jobs, display
-        self._outcome = outcome
+        self._on_cluster = on_cluster
+        self.outcome = Outcome()
         self._waiting = outstanding(plan, places)
         self._done: set[str] = set()
         for job in plan.jobs:
@@ -111,6 +126,7 @@ class _Executor:
         self._processes.set_forkserver_preload(["suites.worker"])
 
     def work(self) -> None:
+        """Start what can start and take in what comes of it, until nothing is left."""
         while self._waiting or self._workers:
             self._drop_hopeless()
             for job in self._ready():
@@ -118,10 +134,22 @@ class _Executor:
             if self._workers:
                 self._listen()
 
+    def pause(self) -> None:
+        """Have all workers write their checkpoints and end; for a signal handler, amid ``work``.
+
+        One that takes too long is left to its fate: then its last checkpoint is what remains.
+        """
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker.process.pid, STOP_SIGNAL)
+        deadline = time.monotonic() + PAUSE_SECONDS
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+
     def stop(self) -> None:
         """End all workers, at once and for good."""
         for worker in self._workers:
-            worker.process.terminate()
+            worker.process.kill()
         for worker in self._workers:
             worker.process.join()
 
@@ -139,7 +167,7 @@ class _Executor:
             target=_child,
             args=(
                 job.run.model_dump_json(), self._places.model_dump_json(), job.key,
-                job.title, sender,
+                job.title, sender, self._on_cluster,
             ),
             daemon=True,
         )  # fmt: skip
@@ -170,6 +198,8 @@ class _Executor:
             self._done.add(worker.job.key)
             seconds = time.monotonic() - worker.started
             self._display.finished(worker.job, self._places, seconds)
+        elif worker.verdict == ("stopped",):
+            self._display.say(f"{worker.job.title}: stopped, with its checkpoint written")
         elif worker.verdict is not None and worker.verdict[0] == "lost":
             self._display.say(worker.verdict[1])
             self._waiting[worker.job.key] = worker.job  # to wait for the one that has it now
@@ -183,7 +213,7 @@ class _Executor:
     def _fail(self, job: Job, reason: str) -> None:
         self._broken[job.key] = f"{job.title}: {reason}"
         if job.is_run:
-            self._outcome.failures[job.title] = f"{reason} ({self._folder(job) / FAILURE})"
+            self.outcome.failures[job.title] = f"{reason} ({self._folder(job) / FAILURE})"
         self._display.failed(job, reason)
 
     def _drop_hopeless(self) -> None:
@@ -200,14 +230,15 @@ class _Executor:
 
 
 def _start_server() -> None:
-    """Start the server that forks the workers, unless it runs: deaf to Ctrl-C from the beginning.
+    """Start the server that forks the workers, unless it runs: deaf to all that may be sent.
 
-    It ignores Ctrl-C by itself, but only once it has imported what the workers need. So it is
-    started with the signal blocked, which it inherits; here a Ctrl-C of that moment comes after.
+    What is sent to a whole group of processes, Ctrl-C or a scheduler's signal, would end it. So it
+    is started with these signals blocked, which it and its workers inherit.
     """
-    resource_tracker.ensure_running()  # first, for starting it lifts the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
+        resource_tracker.ensure_running()  # first, for starting it lifts the block of some
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -221,11 +252,22 @@ def _death(code: int | None) -> str:
     return f"the process ended with exit code {code} and no message"
 
 
-def _child(run: str, places: str, key: str, title: str, connection: Connection) -> None:
-    """``worker.child`` in a process that ignores Ctrl-C (its parent decides) and dies with it."""
+def _child(
+    run: str, places: str, key: str, title: str, connection: Connection, on_cluster: bool
+) -> None:
+    """``worker.child`` in a process that ignores Ctrl-C (its parent decides) and dies with it.
+
+    On a cluster it writes its checkpoint when it is terminated, for a kill follows, and goes on
+    until then; at STOP_SIGNAL it writes it and ends.
+    """
+    control = Control()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if on_cluster:
+        signal.signal(signal.SIGTERM, lambda *_: control.save())
+        signal.signal(STOP_SIGNAL, lambda *_: control.stop())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    child(run, places, key, title, connection)
+    child(run, places, key, title, connection, control)
 
 
 def _die_with_parent() -> None:

@@ -12,6 +12,9 @@ from itmc.files import write_atomic
 
 RECORD, FAILURE, CONFIG, LOG = "record.json", "failure.json", "config.yaml", "log.txt"
 PROGRESS = "progress.jsonl"
+"""As ``itmc.training.checkpoint`` writes it: a line an epoch."""
+LEASE = ".lease"
+"""Held by the process that works in the folder, and there as long as it does."""
 _STUDENT = "student.json"
 
 
@@ -45,3 +48,12 @@ def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
     except OSError as unwritable:  # a full disk, say, which may be what the failure is about
         return f"{reason} (not recorded: {first_line(unwritable)})"
     return reason
+
+
+def recorded_failure(folder: Path, since: str = "") -> str:
+    """Why the job in ``folder`` has failed ``since`` a time (UTC, ISO); nothing if it has not."""
+    try:
+        failure = json.loads((folder / FAILURE).read_bytes())
+        return str(failure["reason"]) if failure["time"] >= since else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -185,6 +185,11 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
     return Plan(tuple(jobs.values()))
 
 
+def keys_of(run: RunConfig) -> set[str]:
+    """The names of ``run`` and of all stages that it needs."""
+    return {run.key, *(run.stage_key(node) for node in run.recipe().walk())}
+
+
 def _flops(run: RunConfig, node: Node, unpruned: Mapping[NetworkConfig, int]) -> float:
     """Estimated floating-point operations of one stage."""
     passes = node.passes(run.training)

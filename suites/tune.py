@@ -25,6 +25,7 @@ import yaml
 from itmc.errors import UsageError
 from itmc.files import write_atomic
 from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
+from suites.folders import PROGRESS, is_finished
 from suites.options import (
     add_jobs_option,
     add_suite_options,
@@ -152,9 +153,9 @@ def _score(trial: Trial, out: Path, criterion: str) -> float:
     """Mean of the criterion after the last epoch; NaN unless all runs have it."""
     found = []
     for run in trial.runs:
-        if not (out / run.key / "record.json").exists():
+        if not is_finished(out, run.key, is_run=True):
             return math.nan
-        last = (out / run.key / "progress.jsonl").read_text().splitlines()[-1]
+        last = (out / run.key / PROGRESS).read_text().splitlines()[-1]
         found.append(json.loads(last)["scores"].get(criterion, math.nan))
     return statistics.fmean(found)
 

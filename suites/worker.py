@@ -203,7 +203,9 @@ def _keep_freed_memory() -> None:
         library.mallopt(trim_threshold, (1 << 31) - 1)
 
 
-def child(run_json: str, places_json: str, key: str, title: str, connection: Any) -> None:
+def child(
+    run_json: str, places_json: str, key: str, title: str, connection: Any, control: Control
+) -> None:
     """Entry of a job's own process: executes it and reports through ``connection``.
 
     Sends ``("progress", done, epochs)``, ``("say", text)`` and at the end ``("finished",)``,
@@ -221,6 +223,7 @@ def child(run_json: str, places_json: str, key: str, title: str, connection: Any
             places,
             report=lambda done, epochs: connection.send(("progress", done, epochs)),
             say=lambda text: connection.send(("say", text)),
+            control=control,
         )
     except Stopped:
         connection.send(("stopped",))

@@ -1,0 +1,76 @@
+"""From jobs to job arrays: one, or several where the cluster bounds them, for each level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from suites.plan import Job
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ArrayPlan:
+    """A job array to submit; each element is one job of the cluster, with its runs or stages."""
+
+    name: str
+    level: int
+    elements: tuple[tuple[Job, ...], ...]
+    after: tuple[str, ...]
+    """Names of the arrays that must be over before it starts, however they end."""
+
+
+def levels(jobs: Sequence[Job]) -> list[list[Job]]:
+    """``jobs`` by level: each needs only what lies in levels before its own, or is not in ``jobs``.
+
+    The order within a level is that of the plan, in which stages come before what needs them.
+    """
+    level_of: dict[str, int] = {}
+    for job in jobs:
+        level_of[job.key] = 1 + max((level_of.get(key, -1) for key in job.needs), default=-1)
+    found: list[list[Job]] = [[] for _ in range(max(level_of.values(), default=-1) + 1)]
+    for job in jobs:
+        found[level_of[job.key]].append(job)
+    return found
+
+
+def arrays(
+    jobs: Sequence[Job],
+    queued: Mapping[str, str],
+    name: str,
+    runs_per_job: int,
+    largest: int,
+    one_by_one: bool,
+) -> list[ArrayPlan]:
+    """The arrays that compute ``jobs``, in the order in which they are submitted.
+
+    Args:
+        jobs: what is to be done, stages before what needs them.
+        queued: by key of a stage that the cluster has already, the array that it is in.
+        name: how the names of the arrays begin.
+        runs_per_job: jobs in an element.
+        largest: elements that the cluster takes in an array.
+        one_by_one: whether arrays of one level wait for one another, so that a limit on what an
+            array runs at once is one on the level.
+    """
+    made: list[ArrayPlan] = []
+    holder = dict(queued)
+    for level, members in enumerate(levels(jobs)):
+        before: tuple[str, ...] = ()
+        for elements in parts(list(parts(members, runs_per_job)), largest):
+            needs = {key for element in elements for job in element for key in job.needs}
+            after = {holder[key]: None for key in sorted(needs) if key in holder}
+            own = f"{name}-{len(made)}"
+            made.append(ArrayPlan(own, level, elements, (*after, *before)))
+            before = (own,) if one_by_one else ()
+        for array in made:
+            holder |= {job.key: array.name for element in array.elements for job in element}
+    return made
+
+
+def parts(values: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    """``values`` in tuples of ``size``, the last of which may be shorter."""
+    for start in range(0, len(values), size):
+        yield tuple(values[start : start + size])

@@ -1,0 +1,44 @@
+"""Which code a grid was planned with: a worker that finds another one refuses to start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
+
+from itmc.errors import UsageError
+
+PROJECT = Path(__file__).parents[1]
+# What determines results; how they are shown and submitted does not.
+_FOLDERS = ("itmc", "baselines", "suites")
+_LIBRARIES = ("numpy", "timm", "torch", "torch-pruning", "torchvision")
+
+
+def code_version() -> dict[str, str]:
+    """By file of the project a digest of its content, by library its version."""
+    files = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
+    return {
+        str(path.relative_to(PROJECT)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in files
+    } | {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def refuse_other_code(planned: Path) -> None:
+    """Raise UsageError where the code here is not that whose version is in the file ``planned``."""
+    try:
+        asked = json.loads(planned.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{planned} is gone or damaged; submit the grid again") from error
+    here = code_version()
+    changed = sorted(
+        name for name in asked.keys() | here.keys() if asked.get(name) != here.get(name)
+    )
+    if not changed:
+        return
+    first = changed[0]
+    others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    raise UsageError(
+        f"the code differs from what was submitted: {first} (planned {asked.get(first)}, here "
+        f"{here.get(first)}){others}; restore it, or submit again with the code as it is"
+    )

@@ -1,0 +1,166 @@
+"""Hand in what is to be done, so that nothing is done twice; for ``submit`` and ``retry``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from itmc.errors import UsageError
+from slurm import ledger, local, scheduler
+from slurm.arrays import ArrayPlan, arrays
+from slurm.estimate import duration, hours, rate, shortest
+from slurm.launch import Say, described, script, submit_arrays
+from slurm.ledger import Submission
+from slurm.recall import new_submission
+from slurm.settings import ClusterKind, ClusterSettings
+from slurm.states import Standing, standings
+from suites.command import DONE
+from suites.config import Places
+from suites.lease import leased
+from suites.options import Machine
+from suites.plan import Job
+
+# What SLURM takes in an array unless a cluster says otherwise.
+_LARGEST_BY_DEFAULT = 1001
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a grid is submitted with."""
+
+    places: Places
+    command: tuple[str, ...]
+    """What asked for it, in words."""
+    cluster: ClusterKind
+    settings: ClusterSettings
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What was submitted for an output folder before."""
+
+    standings: tuple[Standing, ...]
+    numbers: Mapping[str, str]
+    """Job numbers of arrays by name."""
+
+    @property
+    def holder(self) -> dict[str, str]:
+        """By key of what waits or runs, the array that it is in."""
+        return {s.entry.key: s.array for s in self.standings if s.array is not None}
+
+
+def queue(out: Path) -> Queue:
+    """What was submitted for ``out`` before. Raises UsageError where the cluster is silent."""
+    pages = ledger.read(out)
+    numbers = {array.name: array.job for page in pages for array in page.arrays if array.job}
+    return Queue(tuple(standings(out, pages)), numbers)
+
+
+def resolved(
+    settings: ClusterSettings, cluster: ClusterKind, device: Literal["auto", "cpu", "cuda"]
+) -> ClusterSettings:
+    """``settings`` with the GPUs that are meant where none were named.
+
+    Raises UsageError where GPUs and ``device`` contradict one another, or this machine lacks them.
+    """
+    gpus = settings.gpus_per_node
+    if gpus is None:
+        gpus = 0 if device == "cpu" else 1 if cluster == "slurm" or device == "cuda" else _own_gpu()
+    if (gpus > 0 and device == "cpu") or (gpus == 0 and device == "cuda"):
+        raise UsageError(
+            f"--device {device} and {gpus} GPUs a node contradict one another; leave out one of "
+            "them"
+        )
+    found = settings.model_copy(update={"gpus_per_node": gpus})
+    if cluster != "slurm":
+        local.refuse_missing(found)
+    return found
+
+
+def machine_of(settings: ClusterSettings) -> Machine:
+    """What a run gets of its job."""
+    threads = max(1, settings.cpus // settings.runs_per_job)
+    return Machine("cuda" if settings.gpus_per_node else "cpu", threads)
+
+
+def hand_in(to_do: Sequence[Job], request: Request, say: Say, dry_run: bool = False) -> int:
+    """Submit those of ``to_do`` that no cluster has in hand; returns the exit code.
+
+    In ``to_do`` stages come before what needs them. Raises UsageError where the cluster refuses.
+    """
+    out = request.places.out
+    if dry_run:
+        _show(to_do, request, say)
+        return DONE
+    folder = out / ledger.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with leased(folder, say, lambda: False):  # else two at once would both find a run unqueued
+        known = queue(out)
+        jobs = _not_in_hand(to_do, known, say)
+        if not jobs:
+            return DONE
+        largest = scheduler.largest_array() if request.cluster == "slurm" else len(jobs)
+        submission, made = _made(jobs, request, known, largest)
+        ledger.write(submission)
+        if request.cluster == "slurm":
+            submit_arrays(submission, made, known.numbers, say)
+            say(f"follow it: python -m slurm.status {out} --watch")
+            return DONE
+    return local.run(submission, made, say)
+
+
+def _not_in_hand(to_do: Sequence[Job], known: Queue, say: Say) -> list[Job]:
+    jobs = [job for job in to_do if job.key not in known.holder]
+    if len(jobs) < len(to_do):
+        say(f"{len(to_do) - len(jobs)} jobs wait or run already")
+    if not jobs:
+        say("nothing to submit")
+    return jobs
+
+
+def _made(
+    jobs: Sequence[Job], request: Request, known: Queue, largest: int
+) -> tuple[Submission, list[ArrayPlan]]:
+    """The ledger's page for ``jobs``, and their arrays."""
+    settings = request.settings
+    submission = new_submission(jobs, request.places, request.command, request.cluster, settings)
+    made = arrays(
+        jobs,
+        known.holder,
+        f"itmc-{jobs[0].run.suite}-{submission.name}",
+        settings.runs_per_job,
+        largest,
+        one_by_one=settings.array_parallelism is not None,
+    )
+    return submission, made
+
+
+def _show(to_do: Sequence[Job], request: Request, say: Say) -> None:
+    """Print what would be submitted: arrays, dependencies, cost and the script of the first."""
+    try:
+        known = queue(request.places.out)
+        largest = scheduler.largest_array() if request.cluster == "slurm" else len(to_do)
+    except UsageError as error:
+        say(f"note: {error}; shown as for a cluster that takes {_LARGEST_BY_DEFAULT} in an array")
+        known, largest = Queue((), {}), _LARGEST_BY_DEFAULT
+    jobs = _not_in_hand(to_do, known, say)
+    if not jobs:
+        return
+    submission, made = _made(jobs, request, known, largest)
+    for plan in made:
+        print(described(plan))
+    found = rate(request.places.out, to_do, request.settings)
+    unit, cost = hours(made, found, request.settings)
+    least = duration(shortest(made, found, request.settings))
+    print(f"about {cost:.3g} {unit}; {least} from the first job to the last, if they need not wait")
+    print(f"estimated with {found}")
+    if request.cluster == "slurm":
+        print(f"\nThe script of {made[0].name}:\n\n{script(submission, made[0])}")
+
+
+def _own_gpu() -> int:
+    import torch
+
+    return int(torch.cuda.is_available())

@@ -1,0 +1,100 @@
+"""``python -m slurm.retry OUT``: submit again what has failed or is missing, and only that."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from slurm.ledger import Submission
+from slurm.settings import ClusterSettings, add_cluster_options, settings_of
+from slurm.states import Standing, State, standings
+from slurm.status import submitted
+from suites.command import DONE, Parser, exit_code
+from suites.progress import bars
+
+# What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
+
+STOPPED = "stopped; what was submitted stays, and the same command submits the rest"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    words = tuple(sys.argv[1:] if arguments is None else arguments)
+    return exit_code("slurm.retry", lambda: _run(words), STOPPED)
+
+
+def _run(words: tuple[str, ...]) -> int:
+    options = _parser().parse_args(words)
+    pages = submitted(options.out.resolve())
+    found = standings(options.out.resolve(), pages)
+    states: tuple[State, ...] = ("failed", "missing")
+    if options.failed != options.missing:
+        states = ("failed",) if options.failed else ("missing",)
+    wanted = with_stages([one for one in found if one.state in states], found)
+    if not wanted:
+        print(f"nothing is {' or '.join(states)}")
+        return DONE
+    settings = settings_of(options, pages[-1].settings.model_dump(exclude_defaults=True))
+    command = ("python", "-m", "slurm.retry", *words)
+    return max(
+        _submit(page, keys, command, settings, options.dry_run)
+        for page, keys in _by_page(wanted, pages)
+    )
+
+
+def with_stages(chosen: Iterable[Standing], found: Sequence[Standing]) -> set[str]:
+    """Keys of ``chosen``, and of the stages they need that are neither finished nor in hand."""
+    by_key = {one.entry.key: one for one in found}
+    wanted: set[str] = set()
+    waiting = [one.entry.key for one in chosen]
+    while waiting:
+        key = waiting.pop()
+        if key not in wanted and by_key[key].state in ("failed", "missing"):
+            wanted.add(key)
+            waiting += [need for need in by_key[key].entry.needs if need in by_key]
+    return wanted
+
+
+def _by_page(wanted: set[str], pages: Sequence[Submission]) -> list[tuple[Submission, set[str]]]:
+    """What to submit again of each page: a job is on the last one that it stands on."""
+    page_of = {entry.key: page for page in pages for entry in page.jobs if entry.key in wanted}
+    return [
+        (page, keys)
+        for page in pages
+        if (keys := {key for key, last in page_of.items() if last is page})
+    ]
+
+
+def _submit(
+    page: Submission,
+    keys: set[str],
+    command: tuple[str, ...],
+    settings: ClusterSettings,
+    dry_run: bool,
+) -> int:
+    from slurm.grid import Request, hand_in
+    from slurm.recall import jobs_of, places_of
+
+    with bars() as (console, _):
+        request = Request(places_of(page), command, page.cluster, settings)
+        return hand_in(jobs_of(page, keys), request, console.print, dry_run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m slurm.retry",
+        description="Submit again what has failed or is missing of what was submitted for OUT, "
+        "with its settings, which options change: more --mem, say, or another --partition.",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="the --out of python -m slurm.submit")
+    parser.add_argument("--failed", action="store_true", help="only what has failed")
+    parser.add_argument("--missing", action="store_true", help="only what is missing")
+    add_cluster_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show it and submit nothing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

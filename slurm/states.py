@@ -1,0 +1,175 @@
+"""What has become of everything submitted: the ledger, the scheduler and the folders together.
+
+The folders decide what is finished and why a run failed; the scheduler says what waits and what
+runs, and how a job ended that could not say so itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from slurm import scheduler
+from slurm.estimate import trained
+from slurm.ledger import FOLDER, LOGS, Array, Entry, Submission
+from slurm.scheduler import Element, Elements
+from suites.folders import LEASE, is_finished, job_folder, recorded_failure
+
+State = Literal["done", "running", "queued", "failed", "missing"]
+STATES: tuple[State, ...] = ("done", "running", "queued", "failed", "missing")
+_ENDS = {
+    "OUT_OF_MEMORY": "killed for want of memory; give it more with --mem",
+    "TIMEOUT": "ended by the time limit",
+    "DEADLINE": "ended by its deadline",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node did not boot",
+    "CANCELLED": "cancelled while it ran",
+    "PREEMPTED": "preempted, and not started again by the cluster",
+}
+_LOG_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a job was submitted: an element of an array, and what the cluster says of it."""
+
+    page: Submission
+    array: Array
+    index: int
+    element: Element | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the cluster is still to do something with it."""
+        return self.element is not None and not self.element.is_over
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What has become of one job of the ledger."""
+
+    entry: Entry
+    level: int
+    state: State
+    reason: str = ""
+    """In one line: why it failed, is missing, or waits."""
+    epochs: int = 0
+    """Epochs that are over, where it runs."""
+    seconds: float = 0.0
+    """What these took."""
+    array: str | None = None
+    """The array that it waits or runs in."""
+
+
+def standings(out: Path, submissions: Sequence[Submission]) -> list[Standing]:
+    """What has become of each job, in the order in which they were planned.
+
+    The scheduler is asked first: what it has done with by then has written all it will.
+    Raises UsageError where a cluster does not answer.
+    """
+    seats = _seats(submissions)
+    entries = {entry.key: entry for page in submissions for entry in page.jobs}
+    levels = _levels(entries)
+    return [_standing(out, entry, levels[key], seats.get(key)) for key, entry in entries.items()]
+
+
+def _seats(submissions: Sequence[Submission]) -> dict[str, Seat]:
+    """By key, where each job was submitted last; before that, where it still lives."""
+    known = _elements(submissions)
+    found: dict[str, Seat] = {}
+    for page in submissions:
+        for array in page.arrays:
+            for index, keys in enumerate(array.elements):
+                seat = Seat(page, array, index, known.get((array.name, index)))
+                for key in keys:
+                    if key not in found or seat.is_live or not found[key].is_live:
+                        found[key] = seat
+    return found
+
+
+def _elements(submissions: Sequence[Submission]) -> Elements:
+    on_cluster = [array for page in submissions if page.cluster == "slurm" for array in page.arrays]
+    known = scheduler.ask(on_cluster) if on_cluster else {}
+    for page in submissions:
+        if page.cluster != "slurm" and _lives(page):
+            known |= {
+                (array.name, index): Element("PENDING")
+                for array in page.arrays
+                for index in range(len(array.elements))
+            }
+    return known
+
+
+def _lives(page: Submission) -> bool:
+    """Whether the command that runs it, without a cluster, is still at work on this machine."""
+    if page.host != socket.gethostname():
+        return False
+    try:
+        os.kill(page.process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _levels(entries: Mapping[str, Entry]) -> dict[str, int]:
+    """By key, how many levels of stages lie before each; stages come before what needs them."""
+    levels: dict[str, int] = {}
+    for key, entry in entries.items():
+        levels[key] = 1 + max((levels.get(need, -1) for need in entry.needs), default=-1)
+    return levels
+
+
+def _standing(out: Path, entry: Entry, level: int, seat: Seat | None) -> Standing:
+    folder = job_folder(out, entry.key, entry.is_run)
+    if is_finished(out, entry.key, entry.is_run):
+        return Standing(entry, level, "done")
+    if seat is None:
+        return Standing(entry, level, "missing", "was not submitted")
+    if failure := recorded_failure(folder, seat.array.submitted):
+        return Standing(entry, level, "failed", failure)
+    if seat.is_live:
+        return _living(entry, level, seat, folder)
+    return _ended(out, entry, level, seat, folder)
+
+
+def _living(entry: Entry, level: int, seat: Seat, folder: Path) -> Standing:
+    element = seat.element
+    assert element is not None
+    has_begun = seat.page.cluster != "slurm" and (folder / LEASE).exists()
+    if element.is_queued and not has_begun:
+        return Standing(entry, level, "queued", element.reason, array=seat.array.name)
+    epochs, seconds = trained(folder)
+    return Standing(entry, level, "running", epochs=epochs, seconds=seconds, array=seat.array.name)
+
+
+def _ended(out: Path, entry: Entry, level: int, seat: Seat, folder: Path) -> Standing:
+    """Of a job that the cluster has done with, but that left neither result nor failure."""
+    if seat.page.cluster != "slurm":
+        epochs, _ = trained(folder)
+        return Standing(entry, level, "missing", f"stopped, {epochs} of {entry.epochs} epochs done")
+    if seat.array.job is None:
+        return Standing(entry, level, "missing", "was not submitted")
+    log = out / FOLDER / LOGS / seat.page.name / f"{seat.array.log(seat.index)}_0_log.err"
+    if not log.exists():
+        return Standing(entry, level, "missing", "cancelled before it started")
+    state = seat.element.state if seat.element is not None else ""
+    reason = _ENDS.get(state) or "ended without a result: killed, or its node died"
+    hint = _last_line(log)
+    return Standing(entry, level, "failed", f"{reason} ({hint})" if hint else f"{reason} ({log})")
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a job's error log, which is where SLURM and Python say what was wrong."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip()[:200] if lines else ""
