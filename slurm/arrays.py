@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from suites.plan import Job
+if TYPE_CHECKING:
+    from suites.plan import Job
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from slurm.launch import Say, described, script, submit_arrays
 from slurm.ledger import Submission
 from slurm.recall import new_submission
 from slurm.settings import ClusterKind, ClusterSettings
-from slurm.states import Standing, standings
+from slurm.states import standings
 from suites.command import DONE
 from suites.config import Places
 from suites.lease import leased
@@ -39,23 +39,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Queue:
-    """What was submitted for an output folder before."""
+    """What a cluster has in hand for an output folder."""
 
-    standings: tuple[Standing, ...]
+    holder: Mapping[str, str]
+    """By key of what waits or runs, the array that it is in."""
     numbers: Mapping[str, str]
     """Job numbers of arrays by name."""
 
-    @property
-    def holder(self) -> dict[str, str]:
-        """By key of what waits or runs, the array that it is in."""
-        return {s.entry.key: s.array for s in self.standings if s.array is not None}
-
 
 def queue(out: Path) -> Queue:
-    """What was submitted for ``out`` before. Raises UsageError where the cluster is silent."""
+    """What is in hand for ``out``. Raises UsageError where the cluster is silent."""
     pages = ledger.read(out)
+    found = standings(out, pages)
+    holder = {one.entry.key: one.array for one in found if one.array is not None}
     numbers = {array.name: array.job for page in pages for array in page.arrays if array.job}
-    return Queue(tuple(standings(out, pages)), numbers)
+    return Queue(holder, numbers)
 
 
 def resolved(
@@ -144,7 +142,7 @@ def _show(to_do: Sequence[Job], request: Request, say: Say) -> None:
         largest = scheduler.largest_array() if request.cluster == "slurm" else len(to_do)
     except UsageError as error:
         say(f"note: {error}; shown as for a cluster that takes {_LARGEST_BY_DEFAULT} in an array")
-        known, largest = Queue((), {}), _LARGEST_BY_DEFAULT
+        known, largest = Queue({}, {}), _LARGEST_BY_DEFAULT
     jobs = _not_in_hand(to_do, known, say)
     if not jobs:
         return

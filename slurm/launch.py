@@ -63,10 +63,15 @@ def described(plan: ArrayPlan) -> str:
     """An array in a few words."""
     jobs = [job for element in plan.elements for job in element]
     runs = sum(job.is_run for job in jobs)
-    parts = [f"{count} {what}" for count, what in ((len(jobs) - runs, "stages"), (runs, "runs"))]
-    held = " and ".join(part for part in parts if not part.startswith("0 "))
+    counted = ((len(jobs) - runs, "stage"), (runs, "run"))
+    held = " and ".join(_counted(count, what) for count, what in counted if count)
     after = f", after {', '.join(plan.after)}" if plan.after else ""
-    return f"level {plan.level}, {plan.name}: {len(plan.elements)} jobs with {held}{after}"
+    elements = _counted(len(plan.elements), "job")
+    return f"level {plan.level}, {plan.name}: {elements} with {held}{after}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def sbatch_options(

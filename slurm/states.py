@@ -7,6 +7,7 @@ runs, and how a job ended that could not say so itself.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _ENDS = {
     "CANCELLED": "cancelled while it ran",
     "PREEMPTED": "preempted, and not started again by the cluster",
 }
+_OUT_OF_MEMORY = re.compile(r"memory limit|oom.kill", re.IGNORECASE)
+_ERROR = re.compile(r"error", re.IGNORECASE)
 _LOG_TAIL = 4096
 
 
@@ -159,17 +162,20 @@ def _ended(out: Path, entry: Entry, level: int, seat: Seat, folder: Path) -> Sta
     if not log.exists():
         return Standing(entry, level, "missing", "cancelled before it started")
     state = seat.element.state if seat.element is not None else ""
+    said = _said(log)
+    if _OUT_OF_MEMORY.search(said):  # as clusters without cgroups only say there
+        state = "OUT_OF_MEMORY"
     reason = _ENDS.get(state) or "ended without a result: killed, or its node died"
-    hint = _last_line(log)
-    return Standing(entry, level, "failed", f"{reason} ({hint})" if hint else f"{reason} ({log})")
+    return Standing(entry, level, "failed", f"{reason} ({said or log})")
 
 
-def _last_line(log: Path) -> str:
-    """The last line of a job's error log, which is where SLURM and Python say what was wrong."""
+def _said(log: Path) -> str:
+    """The line of a job's error log in which SLURM or Python says what was wrong."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1].strip()[:200] if lines else ""
+    telling = [line for line in lines if _ERROR.search(line)] or lines
+    return telling[-1].strip()[:200] if telling else ""

@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([_as_json(one) for one in found], indent=1))
     elif options.watch is None:
-        Console().print(view(out, found, options.all))
+        Console().print(view(out, found, options.all), soft_wrap=True)
     else:
         found = _watch(out, options.watch, options.all)
     return FAILED if any(one.state in ("failed", "missing") for one in found) else DONE

@@ -233,15 +233,19 @@ class RunConfig(Frozen):
         """The unpruned network of a stage."""
         return self.guide if node.network == "teacher" else self.network
 
-    def stage_key(self, node: Node) -> str:
-        """Name of a stage's directory."""
+    def stage_key(self, node: Node, known: dict[Node, str] | None = None) -> str:
+        """Name of a stage's directory; ``known``: those of other stages of this run, to go by."""
+        return node.identity(self._setting, known)
+
+    @cached_property
+    def _setting(self) -> Setting:
         common = self.model_dump(
             mode="json",
             include={"protocol", "dataset", "digests", "source", "target", "seed", "data",
                      "training"},
         )  # fmt: skip
         teacher = self.teacher and self.teacher.model_dump(mode="json")
-        return node.identity(Setting(common, self.network.model_dump(mode="json"), teacher))
+        return Setting(common, self.network.model_dump(mode="json"), teacher)
 
 
 def _pretraining(network: NetworkConfig, role: Role) -> Node | None:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -28,7 +28,7 @@ from suites.worker import child
 STOP_SIGNAL = signal.SIGUSR2
 """What a scheduler sends before it takes a job's machine away; submitit's choice too."""
 PAUSE_SECONDS = 60.0
-_BLOCKED = {signal.SIGINT, signal.SIGTERM, STOP_SIGNAL}
+_HELD_BACK = {signal.SIGINT, signal.SIGTERM, STOP_SIGNAL}
 
 
 class Display(Protocol):
@@ -110,7 +110,11 @@ class Executor:
         display: Display,
         on_cluster: bool = False,
     ) -> None:
-        """``on_cluster``: its processes heed a scheduler's signals, as ``_child`` says."""
+        """``on_cluster``: its processes heed a scheduler's signals, as ``_child`` says.
+
+        They are then forked from this process, which is there for nothing else, so that a job of
+        the cluster loads the libraries once.
+        """
         self._places, self._limit, self._display = places, jobs, display
         self._on_cluster = on_cluster
         self.outcome = Outcome()
@@ -122,7 +126,7 @@ class Executor:
                 display.already_finished(job)
         self._broken: dict[str, str] = {}
         self._workers: list[_Worker] = []
-        self._processes = multiprocessing.get_context("forkserver")
+        self._processes: Any = multiprocessing.get_context("fork" if on_cluster else "forkserver")
         self._processes.set_forkserver_preload(["suites.worker"])
 
     def work(self) -> None:
@@ -161,7 +165,8 @@ class Executor:
                 yield self._waiting.pop(job.key)
 
     def _start(self, job: Job) -> None:
-        _start_server()
+        if not self._on_cluster:
+            _start_server()
         receiver, sender = self._processes.Pipe(duplex=False)
         process = self._processes.Process(
             target=_child,
@@ -171,7 +176,8 @@ class Executor:
             ),
             daemon=True,
         )  # fmt: skip
-        process.start()
+        with _deaf():  # as the process begins too, until it has chosen what to heed
+            process.start()
         sender.close()
         self._workers.append(_Worker(job, process, receiver))
 
@@ -232,14 +238,20 @@ class Executor:
 def _start_server() -> None:
     """Start the server that forks the workers, unless it runs: deaf to all that may be sent.
 
-    What is sent to a whole group of processes, Ctrl-C or a scheduler's signal, would end it. So it
-    is started with these signals blocked, which it and its workers inherit.
+    What is sent to a whole group of processes, Ctrl-C say, would end it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    try:
-        resource_tracker.ensure_running()  # first, for starting it lifts the block of some
-        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    with _deaf():
+        resource_tracker.ensure_running()  # first, for starting it lifts the block of some signals
+    with _deaf():
         forkserver.ensure_running()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Hold signals back inside; processes that are started inherit it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -265,7 +277,7 @@ def _child(
     if on_cluster:
         signal.signal(signal.SIGTERM, lambda *_: control.save())
         signal.signal(STOP_SIGNAL, lambda *_: control.stop())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     child(run, places, key, title, connection, control)
 

@@ -171,18 +171,36 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
             blank = build(config.unpretrained())
             unpruned[config] = count_macs(blank, example(config))
         last = run.recipe()
-        own = last if method(run.method).compressed else None
+        keys: dict[Node, str] = {}
+        run.stage_key(last, keys)
+        trains = method(run.method).compressed
         for node in last.walk():
-            if node is not own:
-                key = run.stage_key(node)
-                jobs.setdefault(key, _stage_job(run, node, key, _flops(run, node, unpruned)))
-        needs = _keys(run, last) if own is not None else (run.stage_key(last),)
-        trains = own is not None
-        flops = _flops(run, last, unpruned) if trains else 0.0
-        epochs = _epochs(run, last) if trains else 0
-        title = last.stage.title(last.knobs)
-        jobs[run.key] = Job(run.key, run, True, needs, flops, epochs, title)
+            key = keys[node]
+            if key not in jobs and not (trains and node is last):
+                jobs[key] = _job(run, node, key, _before(node, keys), unpruned)
+        if trains:
+            job = _job(run, last, run.key, _before(last, keys), unpruned)
+        else:  # a reference is its last shared stage
+            job = Job(run.key, run, True, (keys[last],), 0.0, 0, last.stage.title(last.knobs))
+        jobs[run.key] = job
     return Plan(tuple(jobs.values()))
+
+
+def _job(
+    run: RunConfig,
+    node: Node,
+    key: str,
+    needs: tuple[str, ...],
+    unpruned: Mapping[NetworkConfig, int],
+) -> Job:
+    """That which trains ``node``."""
+    flops, epochs = _flops(run, node, unpruned), node.stage.length(node.knobs, run.training)
+    return Job(key, run, key == run.key, needs, flops, epochs, node.stage.title(node.knobs))
+
+
+def _before(node: Node, keys: Mapping[Node, str]) -> tuple[str, ...]:
+    """The stages that ``node`` starts from, each once."""
+    return tuple(dict.fromkeys(keys[before] for before in node.inputs.values()))
 
 
 def keys_of(run: RunConfig) -> set[str]:
@@ -212,19 +230,6 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(f"weights file {str(path)!r} cannot be read: {error.strerror}") from error
-
-
-def _stage_job(run: RunConfig, node: Node, key: str, flops: float) -> Job:
-    title = node.stage.title(node.knobs)
-    return Job(key, run, False, _keys(run, node), flops, _epochs(run, node), title)
-
-
-def _epochs(run: RunConfig, node: Node) -> int:
-    return node.stage.length(node.knobs, run.training)
-
-
-def _keys(run: RunConfig, node: Node) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(run.stage_key(before) for before in node.inputs.values()))
 
 
 @cache

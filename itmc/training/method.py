@@ -42,7 +42,7 @@ class Setting:
     """The teacher's, where it is another."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """A stage with its hyper-parameters, and the stages whose networks it starts from, by role."""
 
@@ -52,8 +52,17 @@ class Node:
     network: Role = "student"
     """Whose network the stage trains: the teacher may have another architecture."""
 
-    def identity(self, setting: Setting) -> str:
-        """Hash of everything that determines the result."""
+    def identity(self, setting: Setting, known: dict[Node, str] | None = None) -> str:
+        """Hash of everything that determines the result.
+
+        ``known``: those of nodes under the same setting, to look up and to add to.
+        """
+        known = {} if known is None else known
+        if self not in known:
+            known[self] = self._hash(setting, known)
+        return known[self]
+
+    def _hash(self, setting: Setting, known: dict[Node, str]) -> str:
         network = setting.student
         if self.network == "teacher" and setting.teacher is not None:
             network = setting.teacher
@@ -62,7 +71,9 @@ class Node:
                 "kind": self.stage.kind,
                 "version": [CORE_VERSION, self.stage.version],
                 "knobs": self.knobs.model_dump(mode="json"),
-                "inputs": {role: node.identity(setting) for role, node in self.inputs.items()},
+                "inputs": {
+                    role: node.identity(setting, known) for role, node in self.inputs.items()
+                },
                 "common": dict(setting.common),
                 "network": network,
                 "guide": setting.teacher if self.stage.guided else None,
