@@ -205,7 +205,15 @@ class RunConfig(Frozen):
     @cached_property
     def key(self) -> str:
         """Name of the run's directory: the hash of configuration and code versions."""
-        return digest([self.model_dump(mode="json"), self.stage_key(self.recipe())])[:16]
+        return self._key_by(self.stage_key(self.recipe()))
+
+    def named_by(self, last_stage: str) -> RunConfig:
+        """This run, with the name of its last stage known, which ``key`` then need not work out."""
+        self.__dict__["key"] = self._key_by(last_stage)  # where a cached property keeps its value
+        return self
+
+    def _key_by(self, last_stage: str) -> str:
+        return digest([self.model_dump(mode="json"), last_stage])[:16]
 
     @property
     def task(self) -> str:

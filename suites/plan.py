@@ -172,7 +172,7 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
             unpruned[config] = count_macs(blank, example(config))
         last = run.recipe()
         keys: dict[Node, str] = {}
-        run.stage_key(last, keys)
+        run.named_by(run.stage_key(last, keys))
         trains = method(run.method).compressed
         for node in last.walk():
             key = keys[node]
