@@ -227,6 +227,22 @@ def test_a_marker_that_names_nobody_is_waited_for_and_removed(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_of_a_dead_node_it_is_taken_over_on_any_file_system(
+    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS refuses to exchange two names, by which filelock takes a marker over."""
+    owner = "pid=1\nhost=a node that is gone\nmode=lease\ntoken=its\nduration=0.5\n"
+    (tmp_path / MARKER).write_text(f"filelock/2\n{owner}")
+    if not exchanges:
+        monkeypatch.setattr("filelock._soft.exchange_names", lambda *_: False)
+    said: list[str] = []
+    with leased(tmp_path, said.append, never, duration=0.5) as lease:
+        assert len(said) == 1
+        lease.check()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_that_waits_can_be_stopped(tmp_path: Path) -> None:
     control = Control()
     (tmp_path / MARKER).touch()
