@@ -1,11 +1,12 @@
 """A job's folder is one process's at a time: by a lease, which is kept alive and runs out.
 
 Why no lock of the operating system: on shared file systems of clusters it may work within a node
-only, or not at all (Lustre mounted without flock, old NFS). Of a lease these need no more than that
+only, or not at all (Lustre mounted without flock, old NFS). A lease needs no more of them than that
 of two processes that create one file one fails. Its marker names the holder, which touches it every
-HEARTBEAT seconds. Others take it over at once where the holder's process is dead on their own host,
-and where they have seen no touch for DURATION seconds by their own clock: after a node has died,
-say. A task that lives on after its node was declared dead still touches it, and is waited for.
+HEARTBEAT seconds. Others take it over at once where the holder's process is dead on their own host
+(not on NFS, and where else two names cannot be exchanged), and where they have seen no touch for
+DURATION seconds by their own clock: after a node has died, say. A task that lives on after its node
+was declared dead still touches it, and is waited for.
 
 What a lease does not guarantee is that a holder that was silent for so long, and lost it, does
 nothing more: it may have been suspended, or cut off from the file system. So it looks whether it
@@ -17,9 +18,10 @@ files are replaced and never written in place, with what the other process compu
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
@@ -42,11 +44,12 @@ class Lease:
     def __init__(self, folder: Path, duration: float = DURATION) -> None:
         """``duration``: seconds without a touch after which it runs out; the same for all."""
         self._folder, self._duration = folder, duration
+        self._heartbeat = duration * HEARTBEAT / DURATION
         self._marker = folder / ".lease"
         self._lease = SoftFileLease(
             self._marker,
             lease_duration=duration,
-            heartbeat_interval=duration * HEARTBEAT / DURATION,
+            heartbeat_interval=self._heartbeat,
             poll_interval=_POLL,
         )
         self._looked = time.monotonic()
@@ -85,25 +88,48 @@ class Lease:
         return owner is not None and owner.token == self._lease.token
 
     def _wait(self, is_stopping: Callable[[], bool]) -> None:
+        seen, since = self._seen(), time.monotonic()
         while True:
-            before = self._empty_marker()
             try:
-                self._lease.acquire(timeout=self._duration, cancel_check=is_stopping)
+                self._lease.acquire(timeout=self._heartbeat, cancel_check=is_stopping)
+                return
             except Timeout:
                 if is_stopping():
                     raise Stopped from None
-                if before is not None and before == self._empty_marker():
-                    self._lease.force_break()
-            else:
-                return
+            found, now = self._seen(), time.monotonic()
+            if found != seen:
+                seen, since = found, now
+            elif found is not None and now - since > self._duration + self._heartbeat:
+                self._remove(found)
 
-    def _empty_marker(self) -> tuple[int, int] | None:
-        """Which marker it is, if it names no holder, whose node died just then: it never will."""
+    def _seen(self) -> tuple[int, int, int] | None:
+        """The marker as it is; every touch changes that. It is opened, for NFS to look anew."""
         try:
-            found = os.stat(self._marker)
+            handle = os.open(self._marker, os.O_RDONLY)
         except OSError:
             return None
-        return None if found.st_size else (found.st_ino, found.st_mtime_ns)
+        try:
+            found = os.fstat(handle)
+        finally:
+            os.close(handle)
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _remove(self, stale: tuple[int, int, int]) -> None:
+        """Remove a marker that has run out, where filelock has not taken it over long before.
+
+        It does not on file systems that cannot exchange two names (NFS), nor where the marker is
+        empty, since its holder's node died while writing it. Another's that came in between is put
+        back, which its holder does not mind.
+        """
+        aside = self._marker.with_name(f"{self._marker.name}.{secrets.token_hex(8)}")
+        if self._seen() == stale:
+            with suppress(OSError):
+                self._marker.rename(aside)
+                taken = aside.stat()
+                if (taken.st_ino, taken.st_mtime_ns, taken.st_size) != stale:
+                    with suppress(FileExistsError):
+                        self._marker.hardlink_to(aside)
+                aside.unlink()
 
 
 @contextmanager

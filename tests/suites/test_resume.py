@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from itmc.domains.augment import DataConfig
 from itmc.domains.batches import Batch, Batches
-from itmc.domains.store import Domain, open_domain
-from itmc.networks.build import NetworkConfig
 from itmc.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from itmc.training.config import TrainingConfig
 from suites import worker
 from suites.config import Places, RunConfig
 from suites.plan import plan
-from tests.suites.conftest import prepared
+from tests.suites.tiny_runs import (
+    EPOCHS,
+    assert_same_result,
+    config,
+    few_images,
+    places,
+    silent,
+)
 
-EPOCHS = 5
 METHODS = ("itmc", "dan_student", "kd", "kd_stda", "tcp", "mean_teacher", "admp")
 Report = Callable[[int, int], None]
 
@@ -33,42 +35,8 @@ class Interrupted(BaseException):
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_images() -> Iterator[None]:
-    """The first images of each domain, so that evaluating takes no time."""
-
-    def few(place: Path) -> Domain:
-        whole = open_domain(place)
-        return Domain(whole.name, whole.images[:200], whole.labels[:200], digest=whole.name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "open_domain", few)
+    with few_images():
         yield
-
-
-def config(method: str) -> RunConfig:
-    """A run with pruning events after each of the first epochs."""
-    from itmc.training.method import knobs_of
-
-    return RunConfig(
-        suite="tiny", protocol="strict", dataset="digits",
-        digests={"hand": "hand", "print": "print"}, images={"hand": 200, "print": 200},
-        classes=tuple("0123456789"), stored_size=32,
-        source="hand", target="print", task_index=0, method=method,
-        knobs=knobs_of(method, {}).model_dump(mode="json"), compression=0.75, seed=0,
-        network=NetworkConfig(bottleneck=16, classes=10, image_size=16),
-        data=DataConfig(image_size=16, augment="shift", flip=True, test_crop=1.0),
-        training=TrainingConfig(
-            epochs=EPOCHS, pretrain_epochs=1, steps_per_epoch=4, batch_size=16, lr=0.05,
-            new_layer_lr=1.0,
-        ),
-    )  # fmt: skip
-
-
-def places(out: Path, store: Path) -> Places:
-    return Places(out=out, data=prepared(store), threads=1)
-
-
-def silent(*_: object) -> None:
-    """No report."""
 
 
 @pytest.fixture(scope="module")
@@ -122,20 +90,6 @@ def execute_until_finished(run: RunConfig, where: Places, report: Report) -> int
             continue
         return attempt
     raise AssertionError("it never finishes")
-
-
-def assert_same_result(first: Path, second: Path) -> None:
-    for name in ("student.safetensors", "student.json"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
-    one, other = (
-        [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
-        for folder in (first, second)
-    )
-    for entry in (*one, *other):
-        del entry["seconds"]
-    assert one == other
-    chosen = [json.loads((f / "record.json").read_text())["accuracy"] for f in (first, second)]
-    assert chosen[0] == chosen[1]
 
 
 @pytest.mark.parametrize("method", METHODS)
