@@ -143,6 +143,7 @@ class Executor:
 
         One that takes too long is left to its fate: then its last checkpoint is what remains.
         """
+        self._waiting.clear()
         for worker in self._workers:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, STOP_SIGNAL)
