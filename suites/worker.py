@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from itmc.errors import UsageError, first_line
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
 from itmc.networks.build import NetworkConfig
+from itmc.parallel import of_first, world
 from itmc.training import checkpoint
 from itmc.training.loop import Report, train
 from itmc.training.method import Node, method
@@ -50,17 +52,18 @@ def is_finished(out: Path, key: str, is_run: bool) -> bool:
 def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) -> None:
     """Compute the run whose key is ``key``, or the shared stage of it; nothing if it is finished.
 
+    Processes that train together (``itmc.parallel.joined``) all call it; the first of them holds
+    the folder and writes, and none returns before it has.
+
     Raises whatever made it fail; ``record_failure`` keeps that for the reader.
     """
     is_run = key == run.key
     folder = job_folder(places.out, key, is_run)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, say):
-        if is_finished(places.out, key, is_run):
+    with _locked(folder, say) if world().is_first else nullcontext():
+        if of_first(lambda: is_finished(places.out, key, is_run)):
             return
-        (folder / FAILURE).unlink(missing_ok=True)
-        resolved = {"run": run.model_dump(mode="json"), "places": places.model_dump(mode="json")}
-        write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
+        of_first(lambda: _begin(run, folder, places))
         _use(places)
         if is_run:
             _finish_run(run, folder, places, report)
@@ -68,11 +71,21 @@ def execute(run: RunConfig, key: str, places: Places, report: Report, say: Say) 
             node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
             _train_stage(run, node, _open(run, places), folder, places, report)
         # Only what is unfinished resumes, and it is finished by now.
-        (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
+        of_first(lambda: (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True))
+
+
+def _begin(run: RunConfig, folder: Path, places: Places) -> None:
+    """Clear what an earlier attempt left, and write what is to be done."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    resolved = {"run": run.model_dump(mode="json"), "places": places.model_dump(mode="json")}
+    write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
 
 
 def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
-    """Write ``failure.json``, if that is possible; returns the reason in one line."""
+    """Write ``failure.json``, if that is possible; returns the reason in one line.
+
+    Of several processes the first to fail writes it: what the others then raise is of that failure.
+    """
     reason, trace = str(error), None
     if isinstance(error, BaseException):
         # Bad input explains itself; of anything else the reader wants to know the kind.
@@ -85,6 +98,8 @@ def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
         "traceback": trace,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if world().size > 1 and (folder / FAILURE).exists():
+        return reason
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")
@@ -98,7 +113,7 @@ def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) ->
     data = _open(run, places)
     if method(run.method).compressed:
         handover = _train_stage(run, node, data, folder, places, report)
-        history = checkpoint.read_progress(folder)
+        history = of_first(lambda: checkpoint.read_progress(folder))
     else:  # a reference is its last shared stage
         shared = job_folder(places.out, run.stage_key(node), is_run=False)
         handover = checkpoint.load_handover(shared, data.context.device)
@@ -110,8 +125,11 @@ def _finish_run(run: RunConfig, folder: Path, places: Places, report: Report) ->
     histories = {
         key: checkpoint.read_progress(job_folder(places.out, key, is_run=False)) for key in before
     }
-    record = make_record(run, handover.network, history, histories, data.context, data.gaps, places)
-    write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
+    if world().is_first:
+        record = make_record(
+            run, handover.network, history, histories, data.context, data.gaps, places
+        )
+        write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _train_stage(

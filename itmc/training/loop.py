@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from itmc.networks.build import Network
+from itmc.parallel import of_first, own_key
 from itmc.seeding import seed_of
 from itmc.training import checkpoint
 from itmc.training.stage import Stage
@@ -32,7 +33,7 @@ def train(stage: Stage, folder: Path, evaluate: Evaluate, report: Report) -> lis
     Raises NotFiniteError with step and name of a loss that is not finite.
     """
     history: list[dict[str, Any]] = []
-    if (saved := checkpoint.load_checkpoint(folder)) is not None:
+    if (saved := of_first(lambda: checkpoint.load_checkpoint(folder))) is not None:
         stage.load_state(saved["stage"])
         history = saved["history"]
         stage.context.meter.take()  # building the stage anew was counted before
@@ -44,6 +45,7 @@ def train(stage: Stage, folder: Path, evaluate: Evaluate, report: Report) -> lis
             losses = _train_epoch(stage, epoch, clock)
         with clock.counts("prune"):
             events = stage.end_epoch(epoch)
+            stage.check_alike()
         with clock.counts("evaluate"):
             verdict = evaluate(stage.student)
             macs = stage.context.meter.macs(stage.student, stage.context.example)
@@ -73,7 +75,7 @@ def _train_epoch(stage: Stage, epoch: int, clock: Clock) -> dict[str, float]:
     trace: list[Tensor] = []
     names: list[str] = []
     # Dropout and the like draw from the global generator: tie it to the epoch, for resuming.
-    torch.manual_seed(seed_of("epoch", stage.kind, context.seed, epoch))
+    torch.manual_seed(seed_of("epoch", stage.kind, context.seed, epoch, *own_key()))
     stage.train_mode()
     for step in range(epoch * steps, (epoch + 1) * steps):
         with clock.counts("data"):
@@ -82,6 +84,7 @@ def _train_epoch(stage: Stage, epoch: int, clock: Clock) -> dict[str, float]:
             progress = stage.progress(step / (stage.epochs * steps))
             losses = stage.losses(batch, progress)
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            stage.sum_gradients()
             stage.after_backward(progress)
             stage.update(progress)
         names = list(losses)
