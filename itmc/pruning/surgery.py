@@ -65,10 +65,8 @@ def prune_to(
             "choose another --backbone, or uncompressed references only"
         )
     model = MacModel(network, images, dependencies.groups)
-    # Scores may be measured times, or sums that another device rounds otherwise.
-    removed = of_first(
-        lambda: select(dependencies.groups, scores, model, target, _SLACK * reference, limits)
-    )
+    scores = _agreed(scores)
+    removed = select(dependencies.groups, scores, model, target, _SLACK * reference, limits)
     remove_checked(dependencies, removed, images)
     network.to(memory_format=torch.channels_last)
     reached = count_macs(network, images)
@@ -88,6 +86,12 @@ def prune_to(
     if is_final:
         refuse_too_few(reached, target, reference, limits.round_to)
     return removed
+
+
+def _agreed(scores: Scores) -> Scores:
+    """Those of the first process: they may be measured, or rounded otherwise by another device."""
+    first = of_first(lambda: {name: values.cpu() for name, values in scores.items()})
+    return {name: first[name].to(values.device) for name, values in scores.items()}
 
 
 def refuse_too_few(macs: float, target: float, reference: float, round_to: int) -> None:

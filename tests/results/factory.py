@@ -32,6 +32,7 @@ def record(
         "bytes": 210_000,
         "latency_ms": {
             "threads": 1,
+            "processes": 1,
             "batch_1": {"p50": 0.4, "p95": 0.5},
             "batch_32": {"p50": 3.1, "p95": 3.3},
         },
@@ -95,6 +96,7 @@ def record(
             "precision": "fp32",
             "core_version": 4,
             "threads": 1,
+            "processes": 1,
         },
         "finished": "2026-11-22T14:00:00+00:00",
     } | changed
