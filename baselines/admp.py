@@ -73,18 +73,17 @@ class DoubleMasks(Masking):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         knobs, network = self.knobs, self.learners["student"].network
         with torch.no_grad():
-            guide = outputs(self.guides["teacher"], batch.target).logits
-            guide = at_least_float32(guide).softmax(1)
+            logits = outputs(self.guides["teacher"], batch.target).logits
+        guide = at_least_float32(logits).softmax(1)
         with self.masks.applied():
             source, target = both_domains(network, batch, self.context.training)
-        confidence, labels = guide.max(1)
-        each = F.cross_entropy(target.logits, labels, reduction="none")
+        each = F.cross_entropy(target.logits, guide.argmax(1), reduction="none")
         difference = (at_least_float32(target.logits).softmax(1) - guide).abs().mean()
         divergence = knobs.divergence * difference
         self.masks.oppose(divergence)
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),
-            "pseudo_ce": knobs.pseudo * (each * (confidence > knobs.threshold)).mean(),
+            "pseudo_ce": knobs.pseudo * (each * (guide.amax(1) > knobs.threshold)).mean(),
             "divergence": divergence,
             "admm": self.masks.penalty(),
         }

@@ -135,7 +135,8 @@ def exchanges() -> dict[str, Any]:
     with own_noise():
         drawn = float(torch.rand(()))
     return {
-        "once": (float(term.detach()), value.grad), "whole": whole.grad, "done": done, "noise": drawn,
+        "once": (float(term.detach()), value.grad), "whole": whole.grad,
+        "done": done, "noise": drawn,
         "first": of_first(lambda: world().rank), "all": of_all(world().rank),
         "copied": float(linear.weight.sum()),
     }  # fmt: skip

@@ -32,7 +32,6 @@ def record(
         "bytes": 210_000,
         "latency_ms": {
             "threads": 1,
-            "processes": 1,
             "batch_1": {"p50": 0.4, "p95": 0.5},
             "batch_32": {"p50": 3.1, "p95": 3.3},
         },
