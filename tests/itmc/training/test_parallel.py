@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import baselines
+import itmc.ablations
 import itmc.itmc
 from itmc.domains.batches import Batch
 from itmc.networks.spec import widths_of
@@ -24,10 +25,10 @@ from itmc.training import stage as stages
 from itmc.training.adapt import Adapt
 from itmc.training.method import Node, methods
 from itmc.training.stage import Stage
-from tests.itmc.processes import SIZE, Tensors, Together, assert_close, started
+from tests.itmc.processes import Tensors, Together, assert_close, started
 from tests.itmc.training.tiny import context, recipe, run, stage_of
 
-assert baselines and itmc.itmc  # registered, in the processes too
+assert baselines and itmc.ablations and itmc.itmc  # registered, in the processes too
 DISCREPANCIES = ("dan", "jan", "lmmd", "coral", "mcc", "dann", "cdan", "cdan_e", "mdd")
 STUDENTS = tuple(n for n, method in methods().items() if method.compressed and not method.changes)
 
