@@ -17,7 +17,7 @@ from itmc.training.config import TrainingConfig
 from itmc.training.distil import AdaptedTeacher
 from itmc.training.masking import Masking, Masks, MasksConfig
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.stage import Context, Handover, Passes, both_domains
+from itmc.training.stage import Context, Handover, Passes, both_domains, outputs
 
 
 class Losses(MasksConfig):
@@ -73,17 +73,17 @@ class DoubleMasks(Masking):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         knobs, network = self.knobs, self.learners["student"].network
         with torch.no_grad():
-            guide = at_least_float32(self.guides["teacher"](batch.target).logits).softmax(1)
+            logits = outputs(self.guides["teacher"], batch.target).logits
+        guide = at_least_float32(logits).softmax(1)
         with self.masks.applied():
             source, target = both_domains(network, batch, self.context.training)
-        confidence, labels = guide.max(1)
-        each = F.cross_entropy(target.logits, labels, reduction="none")
+        each = F.cross_entropy(target.logits, guide.argmax(1), reduction="none")
         difference = (at_least_float32(target.logits).softmax(1) - guide).abs().mean()
         divergence = knobs.divergence * difference
         self.masks.oppose(divergence)
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),
-            "pseudo_ce": knobs.pseudo * (each * (confidence > knobs.threshold)).mean(),
+            "pseudo_ce": knobs.pseudo * (each * (guide.amax(1) > knobs.threshold)).mean(),
             "divergence": divergence,
             "admm": self.masks.penalty(),
         }

@@ -18,7 +18,7 @@ from itmc.training.adapt import learner
 from itmc.training.config import TrainingConfig
 from itmc.training.method import Method, Node, Start, register
 from itmc.training.narrow import NarrowKnobs, NarrowStage
-from itmc.training.stage import Context, Handover, Passes, both_domains
+from itmc.training.stage import Context, Handover, Passes, both_domains, outputs
 
 
 class Losses(NarrowKnobs):
@@ -68,7 +68,7 @@ class Ensemble(NarrowStage):
         network = self.learners["student"].network
         source, target = both_domains(network, noisy, self.context.training)
         with torch.no_grad():
-            guide = self.average(self._noisy(batch.target))
+            guide = outputs(self.average, self._noisy(batch.target))
         logits = target.logits, guide.logits, knobs.threshold
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from itmc.cost import count_macs
 from itmc.networks.build import Network
+from itmc.parallel import of_first, world
 from itmc.pruning import importance
 from itmc.pruning.cost_aware import Savings, per_saving, savings
 from itmc.pruning.groups import Dependencies
@@ -90,7 +91,7 @@ class ACP:
         """Open around the student's forward passes of a step, source first."""
         if not self._is_pruning():
             return nullcontext()
-        per_domain = self._context.training.batch_size
+        per_domain = self._context.training.batch_size // world().size
         return self._criterion.watch(student, self._dependencies.groups, per_domain)
 
     def observe(self, student: Network, loss: Tensor) -> None:
@@ -102,7 +103,7 @@ class ACP:
 
     def prune(self, student: Learner, epoch: int) -> dict[str, Any]:
         """The pruning event after ``epoch`` (from 0), if it has one; returns what happened."""
-        loss = float(self._loss_sum) / max(1, self._steps)
+        loss = of_first(lambda: float(self._loss_sum) / max(1, self._steps))
         asked = self._share_due(epoch + 1, loss)
         gone: dict[str, int] = {}
         if not self._meets(asked):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from itmc.errors import UsageError
 from slurm import ledger, local, scheduler
 from slurm.arrays import ArrayPlan, arrays
 from slurm.estimate import duration, hours, rate, shortest
-from slurm.launch import Say, described, script, submit_arrays
+from slurm.launch import Say, as_submitted, described, script, submit_arrays
 from slurm.ledger import Submission
 from slurm.recall import new_submission
 from slurm.settings import ClusterKind, ClusterSettings
@@ -44,7 +45,7 @@ class Queue:
     holder: Mapping[str, str]
     """By key of what waits or runs, the array that it is in."""
     numbers: Mapping[str, str]
-    """Job numbers of arrays by name."""
+    """Job numbers of these arrays by name."""
 
 
 def queue(out: Path) -> Queue:
@@ -52,7 +53,8 @@ def queue(out: Path) -> Queue:
     pages = ledger.read(out)
     found = standings(out, pages)
     holder = {one.entry.key: one.array for one in found if one.array is not None}
-    numbers = {array.name: array.job for page in pages for array in page.arrays if array.job}
+    # As the cluster says: a command that died while it submitted has not written them down.
+    numbers = {one.array: one.number for one in found if one.array is not None}
     return Queue(holder, numbers)
 
 
@@ -106,6 +108,7 @@ def hand_in(to_do: Sequence[Job], request: Request, say: Say, dry_run: bool = Fa
             submit_arrays(submission, made, known.numbers, say)
             say(f"follow it: python -m slurm.status {out} --watch")
             return DONE
+        submission = ledger.with_arrays(submission, [as_submitted(plan) for plan in made])
     return local.run(submission, made, say)
 
 
@@ -127,7 +130,8 @@ def _made(
     made = arrays(
         jobs,
         known.holder,
-        f"itmc-{jobs[0].run.suite}-{submission.name}",
+        # squeue is asked by name: commas, say, of the name of a folder of images would part it.
+        f"itmc-{re.sub(r'[^A-Za-z0-9_.-]', '-', jobs[0].run.suite)}-{submission.name}",
         settings.runs_per_job,
         largest,
         one_by_one=settings.array_parallelism is not None,

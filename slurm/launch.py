@@ -29,7 +29,7 @@ def submit_arrays(
     Raises UsageError where sbatch refuses; what was submitted until then stays.
     """
     from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     prepare(submission)
     known = dict(numbers)
@@ -39,8 +39,8 @@ def submit_arrays(
         executor = SlurmExecutor(logs_of(submission), _TIMEOUTS, python=submission.settings.python)
         executor.update_parameters(**sbatch_options(submission, plan, known))
         try:
-            jobs = executor.submit_array(workers(submission, plan, array.submitted))
-        except FailedJobError as error:
+            jobs = executor.submit_array(workers(submission, plan))
+        except (FailedJobError, FailedSubmissionError) as error:
             raise UsageError(_refusal(str(error), plan, submission)) from error
         known[plan.name] = number = jobs[0].job_id.partition("_")[0]
         submission = ledger.with_array(submission, array.model_copy(update={"job": number}))
@@ -99,9 +99,14 @@ def sbatch_options(
         "signal_delay_s": settings.signal_seconds,
         "array_parallelism": settings.array_parallelism or len(plan.elements),
         "setup": [*settings.setup, _on_path()],
-        # A rank that fails ends the job, instead of letting the others wait for it.
-        "srun_args": ["--kill-on-bad-exit=1"],
-        "additional_parameters": {"requeue": True, **settings.sbatch},
+        # A rank that fails ends the job, instead of letting the others wait for it. From SLURM
+        # 22.05 on srun does not take over how many cores sbatch was asked for.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={settings.cpus}"],
+        "additional_parameters": {
+            name: value
+            for name, value in ({"requeue": True} | settings.sbatch).items()
+            if value is not False  # an option that is left out
+        },
         **{name: value for name, value in given.items() if value is not None},
     }
 

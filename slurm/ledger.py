@@ -7,6 +7,7 @@ again. Whether it is finished its own folder says, whether it is queued the sche
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,8 +81,13 @@ def write(submission: Submission) -> None:
 
 def with_array(submission: Submission, array: Array) -> Submission:
     """``submission`` with ``array`` instead of what was called so; it is written at once."""
-    others = tuple(known for known in submission.arrays if known.name != array.name)
-    changed = submission.model_copy(update={"arrays": (*others, array)})
+    others = [known for known in submission.arrays if known.name != array.name]
+    return with_arrays(submission, [*others, array])
+
+
+def with_arrays(submission: Submission, arrays: Sequence[Array]) -> Submission:
+    """``submission`` with these arrays; it is written at once."""
+    changed = submission.model_copy(update={"arrays": tuple(arrays)})
     write(changed)
     return changed
 

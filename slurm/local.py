@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itmc.errors import UsageError
-from slurm import ledger
 from slurm.arrays import ArrayPlan
 from slurm.code import PROJECT
-from slurm.launch import Say, as_submitted, described
+from slurm.launch import Say, described
 from slurm.ledger import Submission
 from slurm.payload import logs_of, prepare, workers
 from slurm.settings import ClusterSettings
@@ -30,17 +29,19 @@ _POLL_SECONDS = 0.1
 def run(submission: Submission, made: Sequence[ArrayPlan], say: Say) -> int:
     """Execute ``made``, one array after the other; returns the exit code: 1 where a job has failed.
 
+    All of them are in the ledger already, for no other command may take what waits here.
     With ``local`` as many elements at once as cores or GPUs allow, in processes of submitit's;
     with ``debug`` one after the other in this process.
     """
     prepare(submission)
+    in_process = submission.cluster == "debug"
+    if not in_process:  # what starts Python finds this copy of the project
+        found = filter(None, [os.environ.get("PYTHONPATH")])
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT), *found])
     failed = 0
     for plan in made:
-        array = as_submitted(plan)
-        submission = ledger.with_array(submission, array)
         say(described(plan))
-        in_process = submission.cluster == "debug"
-        elements = workers(submission, plan, array.submitted, in_process)
+        elements = workers(submission, plan, in_process)
         if in_process:
             _here(submission, elements)
         else:
@@ -92,9 +93,6 @@ def _side_by_side(submission: Submission, elements: Sequence[Worker]) -> None:
 def _executor(submission: Submission, gpus: tuple[int, ...]) -> LocalExecutor:
     from submitit import LocalExecutor
 
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
     settings = submission.settings
     executor = LocalExecutor(logs_of(submission), python=settings.python)
     executor._throttling = 0  # which spares a cluster's scheduler

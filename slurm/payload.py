@@ -29,10 +29,8 @@ def prepare(submission: Submission) -> None:
     write_atomic(_code_of(submission), json.dumps(code_version(), indent=1).encode() + b"\n")
 
 
-def workers(
-    submission: Submission, plan: ArrayPlan, since: str, in_process: bool = False
-) -> list[Worker]:
-    """The workers of the elements of ``plan``, submitted at ``since``."""
+def workers(submission: Submission, plan: ArrayPlan, in_process: bool = False) -> list[Worker]:
+    """The workers of the elements of ``plan``."""
     titles = {entry.key: entry.title for entry in submission.jobs}
     places = json.dumps(submission.places)
     return [
@@ -41,7 +39,6 @@ def workers(
             out=Path(submission.places["out"]),
             places=places,
             code=_code_of(submission),
-            since=since,
             in_process=in_process,
         )
         for element in plan.elements

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from slurm.ledger import Submission
@@ -12,7 +13,7 @@ from slurm.settings import ClusterSettings, add_cluster_options, settings_of
 from slurm.states import Standing, State, standings
 from slurm.status import submitted
 from suites.command import DONE, Parser, exit_code
-from suites.progress import bars
+from suites.progress import Steps, bars
 
 # What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
 
@@ -40,7 +41,7 @@ def _run(words: tuple[str, ...]) -> int:
     command = ("python", "-m", "slurm.retry", *words)
     return max(
         _submit(page, keys, command, settings, options.dry_run)
-        for page, keys in _by_page(wanted, pages)
+        for page, keys in _in_order(wanted, found, pages)
     )
 
 
@@ -57,14 +58,19 @@ def with_stages(chosen: Iterable[Standing], found: Sequence[Standing]) -> set[st
     return wanted
 
 
-def _by_page(wanted: set[str], pages: Sequence[Submission]) -> list[tuple[Submission, set[str]]]:
-    """What to submit again of each page: a job is on the last one that it stands on."""
-    page_of = {entry.key: page for page in pages for entry in page.jobs if entry.key in wanted}
-    return [
-        (page, keys)
-        for page in pages
-        if (keys := {key for key, last in page_of.items() if last is page})
-    ]
+def _in_order(
+    wanted: set[str], found: Iterable[Standing], pages: Sequence[Submission]
+) -> Iterator[tuple[Submission, set[str]]]:
+    """What to submit again together: of one page, and after the stages that it needs.
+
+    A job is on the last page that it stands on. Where a stage is on another one than what needs it
+    the pages come level by level, so that each finds in the queue what it waits for.
+    """
+    page_of = {entry.key: n for n, page in enumerate(pages) for entry in page.jobs}
+    chosen = [(one.level, page_of[one.entry.key], one.entry.key) for one in found]
+    ordered = sorted(entry for entry in chosen if entry[2] in wanted)
+    for number, members in groupby(ordered, key=lambda entry: entry[1]):
+        yield pages[number], {key for _, _, key in members}
 
 
 def _submit(
@@ -74,12 +80,14 @@ def _submit(
     settings: ClusterSettings,
     dry_run: bool,
 ) -> int:
-    from slurm.grid import Request, hand_in
+    from slurm.grid import Request, hand_in, resolved
     from slurm.recall import jobs_of, places_of
 
-    with bars() as (console, _):
-        request = Request(places_of(page), command, page.cluster, settings)
-        return hand_in(jobs_of(page, keys), request, console.print, dry_run)
+    places = places_of(page)
+    asked = resolved(settings, page.cluster, places.device)
+    with bars() as (console, bar):
+        request = Request(places, command, page.cluster, asked)
+        return hand_in(jobs_of(page, keys), request, Steps(console, bar).say, dry_run)
 
 
 def _parser() -> argparse.ArgumentParser:

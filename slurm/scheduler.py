@@ -29,7 +29,7 @@ class Element:
     reason: str = ""
     """Why it waits, or how it ended."""
     job: str = ""
-    """Number of its array."""
+    """Number of its array; empty without a cluster."""
 
     @property
     def is_queued(self) -> bool:
@@ -99,7 +99,7 @@ def _sacct(arrays: Sequence[Array]) -> Elements:
         return {}
     found: Elements = {}
     for line in answer.splitlines():
-        job_id, state, exit_code = line.split("|", 2)
+        job_id, state, exit_code = (*line.split("|"), "", "")[:3]
         job, _, indices = job_id.partition("_")
         word = state.partition(" ")[0]  # of "CANCELLED by 1000"
         if (array := by_job.get(job)) is None or word not in ENDED:

@@ -20,7 +20,7 @@ ClusterKind = Literal["slurm", "local", "debug"]
 CLUSTER_KINDS: tuple[ClusterKind, ...] = ("slurm", "local", "debug")
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(?::\d+){0,2})")
 _BARE_TIME = re.compile(r"^time:\s*\d+:", re.MULTILINE)
-_MEMORY = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?", re.IGNORECASE)
+_MEMORY = re.compile(r"\d+(?:[KMGT]B?)?", re.IGNORECASE)
 
 
 def minutes(given: Any) -> Any:
@@ -28,7 +28,7 @@ def minutes(given: Any) -> Any:
 
     ``90`` is minutes, ``2:30:00`` hours, ``1-12`` days and hours, ``1-12:30`` with minutes.
     """
-    if isinstance(given, int):
+    if isinstance(given, int) and not isinstance(given, bool):
         return given
     found = _TIME.fullmatch(str(given).strip())
     if found is None:
@@ -50,7 +50,7 @@ def _lines(given: Any) -> Any:
 
 def _memory(given: Any) -> Any:
     if given is not None and not _MEMORY.fullmatch(str(given)):
-        raise ValueError("memory is written as 16GB, 500M or megabytes")
+        raise ValueError("memory is written as 16GB, 500M or megabytes, in whole numbers")
     return None if given is None else str(given)
 
 

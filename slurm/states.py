@@ -66,6 +66,8 @@ class Standing:
     """What these took."""
     array: str | None = None
     """The array that it waits or runs in."""
+    number: str = ""
+    """Number of that array in the cluster."""
 
 
 def standings(out: Path, submissions: Sequence[Submission]) -> list[Standing]:
@@ -109,8 +111,8 @@ def _elements(submissions: Sequence[Submission]) -> Elements:
 
 def _lives(page: Submission) -> bool:
     """Whether the command that runs it, without a cluster, is still at work on this machine."""
-    if page.host != socket.gethostname():
-        return False
+    if page.host != socket.gethostname() or page.process == os.getpid():
+        return False  # what this process runs it does not ask about: it is a number used again
     try:
         os.kill(page.process, 0)
     except ProcessLookupError:
@@ -144,11 +146,12 @@ def _standing(out: Path, entry: Entry, level: int, seat: Seat | None) -> Standin
 def _living(entry: Entry, level: int, seat: Seat, folder: Path) -> Standing:
     element = seat.element
     assert element is not None
+    name, number = seat.array.name, element.job
     has_begun = seat.page.cluster != "slurm" and (folder / LEASE).exists()
     if element.is_queued and not has_begun:
-        return Standing(entry, level, "queued", element.reason, array=seat.array.name)
+        return Standing(entry, level, "queued", element.reason, array=name, number=number)
     epochs, seconds = trained(folder)
-    return Standing(entry, level, "running", epochs=epochs, seconds=seconds, array=seat.array.name)
+    return Standing(entry, level, "running", "", epochs, seconds, name, number)
 
 
 def _ended(out: Path, entry: Entry, level: int, seat: Seat, folder: Path) -> Standing:
@@ -159,14 +162,24 @@ def _ended(out: Path, entry: Entry, level: int, seat: Seat, folder: Path) -> Sta
     if seat.array.job is None:
         return Standing(entry, level, "missing", "was not submitted")
     log = out / FOLDER / LOGS / seat.page.name / f"{seat.array.log(seat.index)}_0_log.err"
+    element = seat.element or Element("")
     if not log.exists():
-        return Standing(entry, level, "missing", "cancelled before it started")
-    state = seat.element.state if seat.element is not None else ""
+        if element.state in ("", "CANCELLED"):
+            return Standing(entry, level, "missing", "cancelled before it started")
+        reason = f"{_end(element)}; it has left no log"
+        return Standing(entry, level, "failed", reason)
     said = _said(log)
     if _OUT_OF_MEMORY.search(said):  # as clusters without cgroups only say there
-        state = "OUT_OF_MEMORY"
-    reason = _ENDS.get(state) or "ended without a result: killed, or its node died"
-    return Standing(entry, level, "failed", f"{reason} ({said or log})")
+        element = Element("OUT_OF_MEMORY")
+    return Standing(entry, level, "failed", f"{_end(element)} ({said or log})")
+
+
+def _end(element: Element) -> str:
+    """How a job ended that could not say so itself."""
+    if element.state in _ENDS:
+        return _ENDS[element.state]
+    how = f", {element.reason}" if element.reason else ""
+    return f"ended without a result{how}: killed, or its node died"
 
 
 def _said(log: Path) -> str:

@@ -8,6 +8,7 @@ goes on where the last one was.
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,6 @@ class Worker:
     """As JSON."""
     code: Path
     """The file with the version of the code that the grid was planned with."""
-    since: str
-    """When it was submitted, in UTC: a failure from then on is its own, and stands."""
     in_process: bool = False
     """Execute one task after the other in this process instead: to debug."""
     marks: dict[str, int] = field(default_factory=dict)
@@ -85,49 +84,76 @@ class Worker:
         """
         from suites.config import Places
 
-        places = Places.model_validate_json(self.places)
-        jobs = [job for task in self.tasks if (job := self._job(task)) is not None]
+        places, log = Places.model_validate_json(self.places), Log()
+        rank = self._join_others()
+        jobs = [job for task in self.tasks if (job := self._job(task, log)) is not None]
         if self.in_process:
-            _one_by_one(jobs, places)
+            _one_by_one(jobs, places, log)
         else:
-            self._side_by_side(jobs, places)
-        if failed := [task for task in self.tasks if not self._is_finished(task)]:
-            said = "; ".join(f"{task.title}: {self._failure(task)}" for task in failed)
-            raise FailedRunsError(f"{len(failed)} of {len(self.tasks)} failed: {said}")
+            self._side_by_side(jobs, places, log)
+        if rank == 0:
+            self._look_for_the_unfinished(log)
+        if log.failures:
+            said = "; ".join(f"{title}: {reason}" for title, reason in log.failures.items())
+            raise FailedRunsError(f"{len(log.failures)} of {len(self.tasks)} failed: {said}")
 
     def checkpoint(self) -> DelayedSubmission | None:
         """Stop all tasks with their checkpoints written; returns what is to go on in a further job.
 
         submitit calls it when the cluster announces that the job is preempted or near its time
-        limit. None, so that it is not started again, where nothing was done since the last time.
+        limit. None, so that it is not started again, where nothing is left to do, or nothing was
+        done since the last time.
         """
         from submitit.helpers import DelayedSubmission
 
         if self._executor is not None:
             self._executor.pause()
-        unfinished = [task for task in self.tasks if not self._is_finished(task)]
-        marks = {task.key: _written(self._folder(task) / CHECKPOINT) for task in unfinished}
-        if unfinished and marks == self.marks:
-            for task in unfinished:
+        left = tuple(
+            task for task in self.tasks
+            if not self._is_finished(task) and not recorded_failure(self._folder(task))
+        )  # fmt: skip
+        marks = {task.key: _written(self._folder(task) / CHECKPOINT) for task in left}
+        if marks == self.marks:
+            for task in left:
                 record_failure(self._folder(task), task.title, _NO_PROGRESS)
             return None
-        return DelayedSubmission(dataclasses.replace(self, marks=marks))
+        return DelayedSubmission(dataclasses.replace(self, tasks=left, marks=marks))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_executor": None}
 
-    def _job(self, task: Task) -> Job | None:
+    def _join_others(self) -> int:
+        """Tell torch which of the processes of the job this is; returns its rank."""
+        from submitit import JobEnvironment
+        from submitit.helpers import TorchDistributedEnvironment
+
+        if self.in_process or JobEnvironment().num_tasks == 1:
+            return 0
+        environment = TorchDistributedEnvironment()
+        # Where nodes reach one another by other names, the cluster's setup says so.
+        environment.master_addr = os.environ.get("MASTER_ADDR", environment.master_addr)
+        # All GPUs of the node stay visible: each process takes that of its local rank.
+        environment.export(set_cuda_visible_devices=False, overwrite=True)
+        return environment.rank
+
+    def _job(self, task: Task, log: Log) -> Job | None:
         """What there is to do for ``task``; None where it is finished, or cannot be done."""
-        if self._is_finished(task) or self._failure(task):
+        if self._is_finished(task):
             return None
         try:
             refuse_other_code(self.code)
             job = _as_planned(task)
             self._refuse_unmet(task)
         except UsageError as error:
-            record_failure(self._folder(task), task.title, error)
+            log.failures[task.title] = record_failure(self._folder(task), task.title, error)
             return None
         return job
+
+    def _look_for_the_unfinished(self, log: Log) -> None:
+        """Such as one that another process has taken over, or that could not write why it ended."""
+        for task in self.tasks:
+            if task.title not in log.failures and not self._is_finished(task):
+                log.failures[task.title] = "is not finished"
 
     def _refuse_unmet(self, task: Task) -> None:
         """Raise UsageError where a stage that ``task`` needs is not finished."""
@@ -141,11 +167,11 @@ class Worker:
                 f"python -m slurm.retry {self.out} submits both again"
             )
 
-    def _side_by_side(self, jobs: list[Job], places: Places) -> None:
+    def _side_by_side(self, jobs: list[Job], places: Places, log: Log) -> None:
         from suites.execute import Executor
         from suites.plan import Plan
 
-        self._executor = Executor(Plan(tuple(jobs)), places, len(jobs), Log(), on_cluster=True)
+        self._executor = Executor(Plan(tuple(jobs)), places, len(jobs), log, on_cluster=True)
         try:
             self._executor.work()
         finally:
@@ -157,12 +183,13 @@ class Worker:
     def _is_finished(self, task: Task) -> bool:
         return is_finished(self.out, task.key, task.is_run)
 
-    def _failure(self, task: Task) -> str:
-        return recorded_failure(self._folder(task), self.since)
-
 
 class Log:
     """Says in the job's own log what becomes of its tasks."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, str] = {}
+        """By title of a task, why it has failed."""
 
     def say(self, text: str) -> None:
         """One line."""
@@ -181,6 +208,7 @@ class Log:
 
     def failed(self, job: Job, reason: str) -> None:
         """``job`` has failed."""
+        self.failures[job.title] = reason
         self.say(f"{job.title}: FAILED: {reason}")
 
 
@@ -189,23 +217,28 @@ def _as_planned(task: Task) -> Job:
 
     Raises UsageError where its configuration is not that which was planned.
     """
+    from pydantic import ValidationError
+
     from suites.config import RunConfig
     from suites.plan import Job, keys_of
 
-    run = RunConfig.model_validate_json(task.run)
+    wrong = (
+        f"the configuration of {task.title} differs from what was planned as {task.key}; submit "
+        "the grid again"
+    )
+    try:
+        run = RunConfig.model_validate_json(task.run)
+    except ValidationError as error:
+        raise UsageError(wrong) from error
     if task.key not in keys_of(run):
-        raise UsageError(
-            f"the configuration of {task.title} differs from what was planned as {task.key}; "
-            "submit the grid again"
-        )
+        raise UsageError(wrong)
     return Job(task.key, run, task.is_run, (), 0.0, 0, task.what)
 
 
-def _one_by_one(jobs: list[Job], places: Places) -> None:
+def _one_by_one(jobs: list[Job], places: Places, log: Log) -> None:
     """Execute ``jobs`` in this process."""
     from suites.worker import execute
 
-    log = Log()
     for job in jobs:
         folder = job_folder(places.out, job.key, job.is_run)
         try:

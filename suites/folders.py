@@ -28,8 +28,13 @@ def is_finished(out: Path, key: str, is_run: bool) -> bool:
     return (job_folder(out, key, is_run) / (RECORD if is_run else _STUDENT)).exists()
 
 
-def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
-    """Write ``failure.json``, if that is possible; returns the reason in one line."""
+def record_failure(
+    folder: Path, title: str, error: BaseException | str, keep_first: bool = False
+) -> str:
+    """Write ``failure.json``, if that is possible; returns the reason in one line.
+
+    ``keep_first``: leave one that is there already as it is.
+    """
     reason, trace = str(error), None
     if isinstance(error, BaseException):
         # Bad input explains itself; of anything else the reader wants to know the kind.
@@ -42,6 +47,8 @@ def record_failure(folder: Path, title: str, error: BaseException | str) -> str:
         "traceback": trace,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if keep_first and (folder / FAILURE).exists():
+        return reason
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / FAILURE, json.dumps(failure, indent=1).encode() + b"\n")

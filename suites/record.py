@@ -18,6 +18,7 @@ from itmc import cost
 from itmc.config import digest
 from itmc.evaluation.evaluator import candidates, select
 from itmc.networks.build import Network
+from itmc.parallel import world
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.shrink import kept_layers
 from itmc.pruning.surgery import TOLERANCE
@@ -206,7 +207,8 @@ def _effort(
     estimation, without evaluation and without discriminators. ``images_per_second``, ``data_share``
     and ``seconds`` are those of the run's last stage; ``data_share`` is the part of the training
     seconds (data and train) that went into waiting for data, from 0 to 1. It is None, as
-    ``images_per_second``, where no second was counted.
+    ``images_per_second``, where no second was counted. Of several processes images and MACs are
+    those of all together, seconds and memory those of the first.
     """
     nodes = list({run.stage_key(node): node for node in run.recipe().walk()}.values())
     images = images_per_epoch(run)
@@ -239,6 +241,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "precision": "fp32",
         "core_version": CORE_VERSION,
         "threads": torch.get_num_threads(),
+        "processes": world().size,
     }
 
 

@@ -6,7 +6,8 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from itmc.errors import UsageError
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
 from itmc.networks.build import NetworkConfig
+from itmc.parallel import joined, of_first, world
 from itmc.training import checkpoint
 from itmc.training.control import Control, Stopped
 from itmc.training.loop import Report, train
@@ -54,6 +56,9 @@ def execute(
 ) -> None:
     """Compute the run whose key is ``key``, or the shared stage of it; nothing if it is finished.
 
+    Processes that train together (``itmc.parallel.joined``) all call it; the first of them holds
+    the folder and writes, and none returns before it has.
+
     Raises whatever made it fail; ``record_failure`` keeps that for the reader. No failures are
     Stopped, where ``control`` was asked to stop, and LeaseLostError, where another process goes on.
     """
@@ -61,13 +66,10 @@ def execute(
     is_run = key == run.key
     folder = job_folder(places.out, key, is_run)
     folder.mkdir(parents=True, exist_ok=True)
-    with leased(folder, say, lambda: control.is_stopping) as lease:
-        control.fence = lease.check
-        if is_finished(places.out, key, is_run):
+    with _held(folder, say, control):
+        if of_first(lambda: is_finished(places.out, key, is_run)):
             return
-        (folder / FAILURE).unlink(missing_ok=True)
-        resolved = {"run": run.model_dump(mode="json"), "places": places.model_dump(mode="json")}
-        write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
+        of_first(lambda: _begin(run, folder, places))
         _use(places)
         if is_run:
             _finish_run(run, folder, places, report, control)
@@ -75,8 +77,30 @@ def execute(
             node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
             _train_stage(run, node, _open(run, places), folder, places, report, control)
         # Only what is unfinished resumes, and it is finished by now.
-        control.fence()
-        (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
+        of_first(lambda: _clean_up(folder, control))
+
+
+@contextmanager
+def _held(folder: Path, say: Say, control: Control) -> Iterator[None]:
+    """Hold the folder inside; of several processes the first does, for all."""
+    if not world().is_first:
+        yield
+        return
+    with leased(folder, say, lambda: control.is_stopping) as lease:
+        control.fence = lease.check
+        yield
+
+
+def _begin(run: RunConfig, folder: Path, places: Places) -> None:
+    """Clear what an earlier attempt left, and write what is to be done."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    resolved = {"run": run.model_dump(mode="json"), "places": places.model_dump(mode="json")}
+    write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
+
+
+def _clean_up(folder: Path, control: Control) -> None:
+    control.fence()
+    (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
 
 
 def _finish_run(
@@ -99,9 +123,12 @@ def _finish_run(
     histories = {
         key: checkpoint.read_progress(job_folder(places.out, key, is_run=False)) for key in before
     }
-    record = make_record(run, handover.network, history, histories, data.context, data.gaps, places)
-    control.fence()
-    write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
+    if world().is_first:
+        record = make_record(
+            run, handover.network, history, histories, data.context, data.gaps, places
+        )
+        control.fence()
+        write_atomic(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _train_stage(
@@ -217,20 +244,27 @@ def child(
     folder = job_folder(places.out, key, is_run=key == run.key)
     try:
         _redirect_output(folder)
-        execute(
-            run,
-            key,
-            places,
-            report=lambda done, epochs: connection.send(("progress", done, epochs)),
-            say=lambda text: connection.send(("say", text)),
-            control=control,
-        )
+        with joined(places.device):
+            execute(
+                run,
+                key,
+                places,
+                report=lambda done, epochs: connection.send(("progress", done, epochs)),
+                say=lambda text: connection.send(("say", text)),
+                control=control,
+            )
     except Stopped:
         connection.send(("stopped",))
     except LeaseLostError as error:
         connection.send(("lost", str(error)))
     except Exception as error:  # whatever it is, it is this job's failure and no other's
-        connection.send(("failed", record_failure(folder, title, error)))
+        together = world().size > 1
+        if together and control.is_stopping:  # the others have stopped, and left this one alone
+            connection.send(("stopped",))
+            return
+        # Of several processes the first to fail says why: the others miss it, and fail of that.
+        reason = record_failure(folder, title, error, keep_first=together)
+        connection.send(("failed", reason))
     else:
         connection.send(("finished",))
 

@@ -3,6 +3,8 @@
 A batch depends only on seed and step, so all methods of a seed see the same batches with the same
 augmentation, and a run can be resumed at any step. There are no worker processes: images come from
 the store by row, and are augmented as a batch on the device.
+
+Where several processes train a run together, each gets its part of the images of that same batch.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import torch
 from torch import Tensor
 
 from itmc.domains.augment import DataConfig, augmented
+from itmc.domains.draws import COLUMNS
 from itmc.domains.images import Images
 from itmc.domains.store import Domain
+from itmc.parallel import world
 from itmc.seeding import generator
 
 _CHUNK = 1024
@@ -52,7 +56,10 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step: float images ``(N, 3, S, S)`` of both domains, source labels ``(N,)``."""
+    """One training step: float images ``(N, 3, S, S)`` of both domains, source labels ``(N,)``.
+
+    Of P processes each has N / P of the images, and all the labels: losses are of gathered outputs.
+    """
 
     source: Tensor
     labels: Tensor
@@ -96,18 +103,20 @@ class Batches:
         seed: int,
         device: torch.device,
     ) -> None:
+        """Raises UsageError where ``batch_size`` cannot be parted evenly between the processes."""
         self.source, self.target = source, target
         self._data, self._size, self._seed, self._device = data, batch_size, seed, device
+        self._part = world().part(batch_size)
         self._source_images = on_device(source.images, device)
         self._target_images = on_device(target.images, device)
 
     def at(self, step: int) -> Batch:
         """The batch of ``step`` (counted from 0 over all epochs)."""
         rows = self._rows(self.source.indices, step, "source")
-        source = augmented(self._source_images(rows), self._data, self._random("source", step))
+        source = self._augmented(self._source_images, rows, step, "source")
         labels = torch.from_numpy(self.source.labels[rows])
         rows = self._rows(self.target.indices, step, "target")
-        target = augmented(self._target_images(rows), self._data, self._random("target", step))
+        target = self._augmented(self._target_images, rows, step, "target")
         return Batch(source, labels.to(self._device, non_blocking=True), target)
 
     def first(self, count: int) -> Iterator[Batch]:
@@ -119,8 +128,13 @@ class Batches:
         rows: np.ndarray = indices[_positions(len(indices), self._size, step, side, self._seed)]
         return rows
 
-    def _random(self, side: str, step: int) -> np.random.Generator:
-        return generator("augment", side, self._seed, step)
+    def _augmented(
+        self, images: Fetched | Resident, rows: np.ndarray, step: int, side: str
+    ) -> Tensor:
+        """This process's part of ``rows``, as it is augmented in the whole batch."""
+        random = generator("augment", side, self._seed, step)
+        random.random((self._part.start, COLUMNS))  # what the images before it draw
+        return augmented(images(rows[self._part]), self._data, random)
 
 
 class Fetched:

@@ -17,6 +17,7 @@ from itmc.domains.store import Domain
 from itmc.errors import UsageError
 from itmc.evaluation import validators
 from itmc.networks.build import Network
+from itmc.parallel import gathered, world
 
 # Source training images that DEV's domain classifier sees.
 _DEV_SOURCE = 500
@@ -94,12 +95,14 @@ class Evaluator:
         """Features and logits of ``rows``, in eval mode; the mode is put back afterwards.
 
         Of several crops: their mean features, and the logarithm of their mean probabilities.
+        Several processes share the rows, and each has the outputs of all.
         """
+        own = _share(rows)
         training = network.training
         network.eval()
         features, logits = [], []
-        for start in range(0, len(rows), _BATCH):
-            some = images[rows[start : start + _BATCH]]
+        for start in range(0, len(own), _BATCH):
+            some = images[own[start : start + _BATCH]]
             seen, said = [], []
             for batch in self._views(some):
                 outputs = network(batch.to(self._device))
@@ -108,7 +111,11 @@ class Evaluator:
             features.append(torch.stack(seen).mean(0))
             logits.append(_joined(said))
         network.train(training)
-        return torch.cat(features).numpy(), torch.cat(logits).double().numpy()
+        all_features, all_logits = (
+            gathered(torch.cat(parts).to(self._device)).cpu()[: len(rows)]
+            for parts in (features, logits)
+        )
+        return all_features.numpy(), all_logits.double().numpy()
 
     def _views(self, images: np.ndarray) -> Iterator[Tensor]:
         stored = torch.from_numpy(images).to(self._device)
@@ -130,6 +137,13 @@ def _labels_of(target: Domain, rows: np.ndarray) -> np.ndarray | None:
             "tested on; label all of them, or none"
         )
     return labels
+
+
+def _share(rows: np.ndarray) -> np.ndarray:
+    """This process's share of ``rows``: as many for each, the first ones repeated at the end."""
+    here = world()
+    each = -(-len(rows) // here.size)
+    return np.resize(rows, each * here.size)[here.rank * each : (here.rank + 1) * each]
 
 
 def _joined(logits: list[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.networks.build import Network
+from itmc.parallel import copy_first, own_noise, sum_gradients
 from itmc.pruning import importance
 from itmc.pruning.cost_aware import CostAware, per_saving, savings
 from itmc.pruning.groups import Dependencies
@@ -97,6 +98,7 @@ def shrink(
         )
         if config.init == "scratch":
             _initialise(network)
+            copy_first(network)  # GPUs have generators of their own, which noise has moved
         else:
             images = training_images(context, config.importance_batches, domains)
             with context.meter.watch([network], context.example):
@@ -114,12 +116,13 @@ def _judged(
     criterion = importance.create(config.criterion, context.seed)
     if criterion.needs_gradients:
         network.train()
-        with context.meter.watch([network], context.example):
+        with own_noise(), context.meter.watch([network], context.example):
             for batch in context.batches.first(config.importance_batches):
                 network.zero_grad()
                 with criterion.watch(network, dependencies.groups, len(batch.source)):
                     value = loss(network, batch)
                 torch.autograd.backward(value)
+                sum_gradients(network.parameters())
                 criterion.observe(network, dependencies.groups)
         network.zero_grad()
     return criterion.scores(network, dependencies.groups)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from itmc.cost import count_macs
 from itmc.errors import UsageError, first_line
 from itmc.networks.modes import in_eval_mode
+from itmc.networks.norms import synchronised
+from itmc.parallel import of_first
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Scores
 from itmc.pruning.mac_model import MacModel
@@ -63,6 +65,7 @@ def prune_to(
             "choose another --backbone, or uncompressed references only"
         )
     model = MacModel(network, images, dependencies.groups)
+    scores = _agreed(scores)
     removed = select(dependencies.groups, scores, model, target, _SLACK * reference, limits)
     remove_checked(dependencies, removed, images)
     network.to(memory_format=torch.channels_last)
@@ -83,6 +86,12 @@ def prune_to(
     if is_final:
         refuse_too_few(reached, target, reference, limits.round_to)
     return removed
+
+
+def _agreed(scores: Scores) -> Scores:
+    """Those of the first process: they may be measured, or rounded otherwise by another device."""
+    first = of_first(lambda: {name: values.cpu() for name, values in scores.items()})
+    return {name: first[name].to(values.device) for name, values in scores.items()}
 
 
 def refuse_too_few(macs: float, target: float, reference: float, round_to: int) -> None:
@@ -123,7 +132,10 @@ def remove_checked(dependencies: Dependencies, units: dict[str, list[int]], imag
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Re-estimate the BatchNorm statistics of ``network`` over ``batches`` of images, in place."""
+    """Re-estimate the BatchNorm statistics of ``network`` over ``batches`` of images, in place.
+
+    Of several processes each gives its part of the batches.
+    """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     training = network.training
@@ -132,7 +144,8 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.momentum = None  # a plain average over the batches
     network.train()
     for images in batches:
-        network(images)
+        with synchronised():
+            network(images)
     network.train(training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -23,7 +23,7 @@ from itmc.seeding import seeded
 from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
 from itmc.training.method import Node, Role
 from itmc.training.optim import Optimiser
-from itmc.training.stage import Context, Handover, Learner, Passes, Stage, both_domains
+from itmc.training.stage import Context, Handover, Learner, Passes, Stage, both_domains, outputs
 
 
 class Adapt(Stage):
@@ -160,4 +160,4 @@ def learner(
 
 def source_loss(network: Network, batch: Batch) -> Tensor:
     """Cross-entropy of the labelled source images of ``batch``."""
-    return F.cross_entropy(network(batch.source).logits, batch.labels)
+    return F.cross_entropy(outputs(network, batch.source).logits, batch.labels)

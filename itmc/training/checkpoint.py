@@ -1,4 +1,7 @@
-"""Checkpoints and finished stages on disk: written atomically, loaded without unpickling code."""
+"""Checkpoints and finished stages on disk: written atomically, loaded without unpickling code.
+
+Of several processes the first writes; the others' calls do nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 from itmc.files import write_atomic
 from itmc.networks.build import NetworkConfig
 from itmc.networks.spec import load_network, save_network
+from itmc.parallel import by_first
 from itmc.training.stage import Handover
 
 FORMAT = 2
@@ -20,6 +24,7 @@ PROGRESS = "progress.jsonl"
 _DISCREPANCY = "discrepancy.pt"
 
 
+@by_first
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (tensors and plain values) as the folder's checkpoint."""
     _save(folder / CHECKPOINT, {"format": FORMAT, **content})
@@ -35,6 +40,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     return content if usable else None
 
 
+@by_first
 def save_handover(folder: Path, handover: Handover, config: NetworkConfig) -> None:
     """Write the result of a stage: ``student.json`` last, as the mark that it is whole."""
     _save(folder / _DISCREPANCY, handover.discrepancy)
@@ -48,6 +54,7 @@ def load_handover(folder: Path, device: torch.device) -> Handover:
     return Handover(network.to(device), discrepancy)
 
 
+@by_first
 def write_progress(folder: Path, epochs: list[dict[str, Any]]) -> None:
     """One line an epoch, all that are over."""
     lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from itmc.parallel import of_first, world
+
 CHECKPOINT_SECONDS = 600.0
 """How old a checkpoint may get: so much of a run is lost at most when its process is killed."""
+
+AGREE_EVERY = 10
+"""Steps after which several processes of a run agree whether to stop."""
 
 
 class Stopped(Exception):  # noqa: N818 - what was asked for, no error
@@ -23,6 +28,7 @@ class Control:
     def __init__(self, every: float = CHECKPOINT_SECONDS) -> None:
         self._every = every
         self._save = self._stop = False
+        self._steps = 0
         self._saved_at = time.monotonic()
         self.fence: Callable[[], None] = lambda: None
         """Called between steps and before each write; raises where writing is another's now."""
@@ -47,7 +53,7 @@ class Control:
     def after_step(self, save: Callable[[], None]) -> None:
         """Call ``save`` where a checkpoint is due. Raises Stopped where the end was asked for."""
         self.fence()
-        stopping = self._stop  # looked at once: a request from here on is for the next step
+        stopping = self._agreed_to_stop()
         if stopping or self._save or time.monotonic() - self._saved_at > self._every:
             save()
         if stopping:
@@ -55,5 +61,15 @@ class Control:
 
     def after_epoch(self) -> None:
         """Raises Stopped where the end was asked for, the epoch's checkpoint being written."""
-        if self._stop:
+        if of_first(lambda: self._stop):
             raise Stopped
+
+    def _agreed_to_stop(self) -> bool:
+        """Whether the end is here: of several processes at the same step for all of them.
+
+        They agree on it every few steps, as that takes an exchange.
+        """
+        if world().size == 1:
+            return self._stop
+        self._steps += 1
+        return self._steps % AGREE_EVERY == 0 and of_first(lambda: self._stop)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itmc.parallel import own_key, world
 from itmc.seeding import random_state, restore_random_state, seed_of
 from itmc.training.meter import Counts
 from itmc.training.stage import Context
@@ -40,9 +41,11 @@ class Epoch:
         """Set torch's generators where they were saved, else by stage ``kind`` and epoch.
 
         Dropout and the like draw from these: tied to the epoch they depend on nothing before it.
+        What was saved is the state of the first process; others draw as if the epoch had begun.
         """
-        torch.manual_seed(seed_of("epoch", kind, self._context.seed, self.number))
-        restore_random_state(self._random, self._context.device)
+        torch.manual_seed(seed_of("epoch", kind, self._context.seed, self.number, *own_key()))
+        if world().is_first:
+            restore_random_state(self._random, self._context.device)
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take in the losses of a step, without waiting for the device."""

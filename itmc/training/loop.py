@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from itmc.networks.build import Network
+from itmc.parallel import of_first
 from itmc.training import checkpoint
 from itmc.training.control import Control
 from itmc.training.epoch import Epoch
@@ -44,6 +45,7 @@ def train(
         losses = epoch.means()
         with clock.counts("prune"):
             events = stage.end_epoch(epoch.number)
+            stage.check_alike()
         with clock.counts("evaluate"):
             verdict = evaluate(stage.student)
             macs = context.meter.macs(stage.student, context.example)
@@ -88,6 +90,7 @@ def _train_epoch(
             progress = stage.progress(step / (stage.epochs * context.steps_per_epoch))
             losses = stage.losses(batch, progress)
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            stage.sum_gradients()
             stage.after_backward(progress)
             stage.update(progress)
         # Its values are looked at once an epoch, or to save: no other step waits for the device.
@@ -97,7 +100,7 @@ def _train_epoch(
 
 def _taken_up(stage: Stage, folder: Path) -> tuple[list[dict[str, Any]], Epoch]:
     """The epochs that are over and the one to go on with, ``stage`` being brought there."""
-    saved = checkpoint.load_checkpoint(folder)
+    saved = of_first(lambda: checkpoint.load_checkpoint(folder))
     if saved is None:
         return [], Epoch(stage.context, 0)
     stage.load_state(saved["stage"])

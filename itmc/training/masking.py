@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from itmc.networks.build import Network
+from itmc.parallel import counted_once, of_first, sum_gradients
 from itmc.pruning.gates import Gates
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Scores
@@ -91,7 +92,7 @@ class Masks:
         if self.searching:
             for name, m in self.soft.values.items():
                 total = total + (m - self.hard[name] + self.dual[name]).square().sum()
-        return self._config.rho / 2 * total
+        return counted_once(self._config.rho / 2 * total)
 
     def oppose(self, loss: Tensor) -> None:
         """Let m ascend ``adversarial`` times ``loss``, part of a sum that all else descends.
@@ -135,7 +136,9 @@ class Masks:
         groups, context = self._dependencies.groups, self._context
         model = MacModel(self._network, context.example, groups)
         slack = TOLERANCE / 2 * context.unpruned_macs  # as prune_to, which then cuts the same
-        removed = select(groups, self._scores(), model, self._target, slack, self._limits)
+        removed = of_first(
+            lambda: select(groups, self._scores(), model, self._target, slack, self._limits)
+        )
         gaps = {}
         for name, m in self.soft.values.items():
             self.hard[name] = torch.ones_like(m)
@@ -196,6 +199,10 @@ class Masking(Stage):
     def student(self) -> Network:
         """What is evaluated: while masks are searched, the student with the soft one."""
         return self.masks.masked()
+
+    def sum_gradients(self) -> None:
+        super().sum_gradients()
+        sum_gradients(self.masks.soft.values.values())
 
     def update(self, progress: float) -> None:
         super().update(progress)

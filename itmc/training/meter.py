@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itmc.cost import count_macs
 from itmc.networks.build import Network
+from itmc.parallel import world
 
 # For each product of the forward pass there are two: with the weights and with the inputs.
 BACKWARD_PER_FORWARD = 2
@@ -31,7 +32,10 @@ class Counts:
 
 @dataclass
 class Meter:
-    """Counts what passes through networks while it watches them; evaluation is not watched."""
+    """Counts what passes through networks while it watches them; evaluation is not watched.
+
+    Of several processes, each of which passes as many images, it counts the images of all.
+    """
 
     counts: Counts = field(default_factory=Counts)
     _macs: WeakKeyDictionary[Network, tuple[int, int]] = field(default_factory=WeakKeyDictionary)
@@ -63,7 +67,7 @@ class Meter:
         learns = any(parameter.requires_grad for parameter in network.parameters())
 
         def count(_: Any, inputs: tuple[Tensor, ...]) -> None:
-            images = len(inputs[0])
+            images = len(inputs[0]) * world().size
             self.counts.forward_images += images
             self.counts.forward_macs += images * macs
             if learns and torch.is_grad_enabled():

@@ -16,10 +16,15 @@ from itmc.cost import count_macs
 from itmc.domains.batches import Batch, Batches
 from itmc.losses.discrepancy import Discrepancy
 from itmc.networks.build import Network, NetworkConfig, Outputs, build, example
+from itmc.networks.norms import synchronised
 from itmc.networks.spec import load_state, widths_of
+from itmc.parallel import gathered, of_all, sum_gradients, world
 from itmc.training.config import TrainingConfig
 from itmc.training.meter import Meter
 from itmc.training.optim import Optimiser
+
+# Relative difference of norms; all-reduced gradients are equal to the bit.
+_ALIKE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,12 @@ class Stage(ABC):
         """Position in the schedule when the share ``done`` of the stage's steps is over."""
         return done
 
+    def sum_gradients(self) -> None:
+        """Sum over the processes of the run; without it a gradient is that of one's own images."""
+        for learner in self.learners.values():
+            network, *readers = learner.modules()
+            sum_gradients(network.parameters(), (p for r in readers for p in r.parameters()))
+
     def after_backward(self, progress: float) -> None:  # noqa: B027
         """Hook between backward and the optimisers' step."""
 
@@ -175,6 +186,22 @@ class Stage(ABC):
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Hook after the last step of ``epoch``; what it returns goes into the progress log."""
         return {}
+
+    def check_alike(self) -> None:
+        """Raise RuntimeError where the networks differ between the processes of the run."""
+        if world().size == 1:
+            return
+        for role, learner in self.learners.items():
+            widths = of_all(widths_of(learner.network))
+            if any(other != widths[0] for other in widths):
+                raise RuntimeError(f"processes have pruned other channels of the {role}")
+            norm = nn.utils.get_total_norm([p.detach() for p in learner.network.parameters()])
+            norms = torch.tensor(of_all(float(norm)), dtype=torch.float64)
+            if not torch.isclose(norms, norms[0], rtol=_ALIKE, equal_nan=True).all():
+                raise RuntimeError(
+                    f"the weights of the {role} differ between processes (norms {norms.tolist()}): "
+                    "a network was passed, or its gradient left, without the other processes"
+                )
 
     def train_mode(self) -> None:
         """Put what trains into train mode (after an evaluation has put it into eval mode)."""
@@ -248,12 +275,30 @@ def _is_narrower(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
 def both_domains(
     network: Network, batch: Batch, training: TrainingConfig
 ) -> tuple[Outputs, Outputs]:
-    """Outputs of ``network`` on source and target, in one pass or (``bn: split``) in two."""
+    """Outputs of ``network`` on source and target, in one pass or (``bn: split``) in two.
+
+    Like ``outputs``, of the images of all processes.
+    """
     if training.bn == "split":
-        return network(batch.source), network(batch.target)
-    joint: Outputs = network(torch.cat([batch.source, batch.target]))
+        return outputs(network, batch.source), outputs(network, batch.target)
+    with synchronised():
+        joint: Outputs = network(torch.cat([batch.source, batch.target]))
     count = len(batch.source)
     return (
-        Outputs(joint.features[:count], joint.logits[:count]),
-        Outputs(joint.features[count:], joint.logits[count:]),
+        _gathered(Outputs(joint.features[:count], joint.logits[:count])),
+        _gathered(Outputs(joint.features[count:], joint.logits[count:])),
     )
+
+
+def outputs(network: Network, images: Tensor) -> Outputs:
+    """What ``network`` gives for ``images``, of one domain: the door for all passes in training.
+
+    Where several processes train together, for the images of all of them, in the batch's order.
+    """
+    with synchronised():
+        own: Outputs = network(images)
+    return _gathered(own)
+
+
+def _gathered(own: Outputs) -> Outputs:
+    return Outputs(gathered(own.features), gathered(own.logits))

@@ -95,6 +95,7 @@ def record(
             "precision": "fp32",
             "core_version": 4,
             "threads": 1,
+            "processes": 1,
         },
         "finished": "2026-11-22T14:00:00+00:00",
     } | changed

@@ -131,3 +131,10 @@ def processes_of(folder: Path) -> Iterator[int]:
                 yield int(process.name)
         except OSError:  # it has ended, or is another user's
             continue
+
+
+def task_of(folder: Path) -> int:
+    """The task of the cluster that the run in ``folder`` is one of: the parent of its process."""
+    (process,) = processes_of(folder)
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("PPid:")[2].split()[0])

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from suites.folders import job_folder
 from tests.slurm_cluster.cluster import Cluster
-from tests.slurm_cluster.grids import Grid, processes_of, records, same_weights
+from tests.slurm_cluster.grids import Grid, processes_of
 
 pytestmark = pytest.mark.slurm
 
@@ -42,7 +41,7 @@ def test_each_fault_ends_in_a_finished_run_or_in_a_named_failure(
 
     for pid in processes_of(grid.out / key[KILLED]):
         os.kill(pid, signal.SIGKILL)
-    os.kill(_task_of(grid.out / key[TASK_KILLED]), signal.SIGKILL)
+    os.kill(task_of(grid.out / key[TASK_KILLED]), signal.SIGKILL)
     cluster.cancel(seat[CANCELLED])
     cluster.signal(seat[TERMINATED], "TERM")
     cluster.signal(seat[TOLD], "USR2")

@@ -36,14 +36,18 @@ class Criterion(ABC):
     ) -> AbstractContextManager[None]:
         """Open around the forward passes of one step, for criteria that look at activations.
 
-        ``per_domain``: the images of each domain in the step, those of the source passing first.
+        ``per_domain``: the images of each domain in the step, those of the source passing first;
+        of several processes, those that this one passes.
         Outside of it nothing is attached to ``network``: neither evaluation, tracing, copying nor
         surgery meets a hook.
         """
         return nullcontext()
 
     def observe(self, network: nn.Module, groups: tuple[Group, ...]) -> None:  # noqa: B027
-        """Take in the gradients of one step, after backward and before the optimiser's step."""
+        """Take in the gradients of one step, after backward and before the optimiser's step.
+
+        Those of parameters are of the whole batch, already summed over the processes of a run.
+        """
 
     def state(self) -> dict[str, Any]:
         """What was observed so far: tensors and plain values. Without gradients it is nothing."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from itmc.errors import UsageError
+from itmc.parallel import summed as summed_over_processes
 from itmc.pruning.groups import Group, Member
 from itmc.pruning.importance.criterion import Scores, normalised
 from itmc.pruning.importance.judges import affine_norms, norms, producers, summed
@@ -171,7 +172,8 @@ class _Tape:
         some = next(p.products[name] for p in passes if name in p.products)
         nothing = torch.zeros_like(some[:1])
         joined = torch.cat([p.products.get(name, nothing.expand(p.images, -1)) for p in passes])
-        return torch.stack([joined[: self._per_domain].sum(0), joined[self._per_domain :].sum(0)])
+        own = torch.stack([joined[: self._per_domain].sum(0), joined[self._per_domain :].sum(0)])
+        return summed_over_processes(own)
 
 
 @dataclass
