@@ -54,7 +54,7 @@ def queue(out: Path) -> Queue:
     found = standings(out, pages)
     holder = {one.entry.key: one.array for one in found if one.array is not None}
     # As the cluster says: a command that died while it submitted has not written them down.
-    numbers = {one.array: one.number for one in found if one.array is not None}
+    numbers = {one.array: one.number for one in found if one.array and one.number}
     return Queue(holder, numbers)
 
 

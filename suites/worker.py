@@ -231,7 +231,12 @@ def _keep_freed_memory() -> None:
 
 
 def child(
-    run_json: str, places_json: str, key: str, title: str, connection: Any, control: Control
+    run_json: str,
+    places_json: str,
+    key: str,
+    title: str,
+    connection: Any,
+    control: Control | None = None,
 ) -> None:
     """Entry of a job's own process: executes it and reports through ``connection``.
 
@@ -242,6 +247,7 @@ def child(
     run = RunConfig.model_validate_json(run_json)
     places = Places.model_validate_json(places_json)
     folder = job_folder(places.out, key, is_run=key == run.key)
+    control = control or Control()
     try:
         _redirect_output(folder)
         with joined(places.device):

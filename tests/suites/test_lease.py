@@ -23,7 +23,7 @@ from itmc.training.adapt import Adapt
 from itmc.training.control import Control, Stopped
 from suites import worker
 from suites.config import Places, RunConfig
-from suites.execute import Outcome, _Executor, _Worker
+from suites.execute import Executor, _Worker
 from suites.lease import Lease, LeaseLostError, leased
 from suites.plan import plan
 from tests.suites.tiny_runs import (
@@ -201,11 +201,11 @@ def test_one_that_was_suspended_for_long_is_taken_over_and_writes_no_more(
 
 
 def test_a_job_whose_lease_was_lost_is_waited_for(where: Places) -> None:
-    jobs, outcome = plan([config(METHOD)]), Outcome()
-    executor = _Executor(jobs, where, 1, _Said(), outcome)
+    jobs = plan([config(METHOD)])
+    executor = Executor(jobs, where, 1, _Said())
     job = executor._waiting.pop(config(METHOD).key)
     executor._conclude(_Worker(job, None, None, verdict=("lost", "taken")))  # type: ignore[arg-type]
-    assert executor._waiting == {job.key: job} and outcome.failures == {}
+    assert executor._waiting == {job.key: job} and executor.outcome.failures == {}
 
 
 class _Said:

@@ -48,12 +48,6 @@ def execute(run: RunConfig, key: str, places: Places, stop: int | None = None) -
     return str(reports)
 
 
-def fail(run: RunConfig, places: Places) -> str:
-    """What is kept of a failure of all: the first one's."""
-    folder = places.out / run.key
-    return worker.record_failure(folder, run.title, ValueError("broken"))
-
-
 @pytest.fixture(scope="module")
 def done(
     together: Together, store: Path, tmp_path_factory: pytest.TempPathFactory
@@ -127,15 +121,3 @@ def test_an_odd_batch_is_one_clear_failure(
     job = plan([odd]).jobs[0]
     answers = together(execute, job.run, job.key, places.model_copy(update={"out": tmp_path}))
     assert ["batch_size 15" in str(answer) for answer in answers] == [True, True]
-
-
-def test_a_failure_is_not_written_over_by_what_follows_from_it(
-    together: Together, done: tuple[RunConfig, Places], tmp_path: Path
-) -> None:
-    run, places = done
-    where = places.model_copy(update={"out": tmp_path})
-    worker.record_failure(tmp_path / run.key, run.title, "out of memory")
-    together.alike(fail, run, where)
-    assert (
-        json.loads((tmp_path / run.key / "failure.json").read_text())["reason"] == "out of memory"
-    )
