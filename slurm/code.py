@@ -27,8 +27,8 @@ def code_version() -> dict[str, str]:
 def refuse_other_code(planned: Path) -> None:
     """Raise UsageError where the code here is not that whose version is in the file ``planned``."""
     try:
-        asked = json.loads(planned.read_bytes())
-    except (OSError, ValueError) as error:
+        asked = dict(json.loads(planned.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{planned} is gone or damaged; submit the grid again") from error
     here = code_version()
     changed = sorted(

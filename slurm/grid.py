@@ -11,7 +11,7 @@ from typing import Literal
 from itmc.errors import UsageError
 from slurm import ledger, local, scheduler
 from slurm.arrays import ArrayPlan, arrays
-from slurm.estimate import duration, hours, rate, shortest
+from slurm.estimate import Costed, duration, hours, rate, shortest
 from slurm.launch import Say, as_submitted, described, script, submit_arrays
 from slurm.ledger import Submission
 from slurm.recall import new_submission
@@ -36,6 +36,8 @@ class Request:
     """What asked for it, in words."""
     cluster: ClusterKind
     settings: ClusterSettings
+    grid: Sequence[Costed]
+    """All jobs of it: how long the finished ones took tells how long the others will."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _show(to_do: Sequence[Job], request: Request, say: Say) -> None:
     submission, made = _made(jobs, request, known, largest)
     for plan in made:
         print(described(plan))
-    found = rate(request.places.out, to_do, request.settings)
+    found = rate(request.places.out, request.grid, request.settings)
     unit, cost = hours(made, found, request.settings)
     least = duration(shortest(made, found, request.settings))
     print(f"about {cost:.3g} {unit}; {least} from the first job to the last, if they need not wait")

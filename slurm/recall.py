@@ -29,7 +29,8 @@ def new_submission(
     }
     now = datetime.now(UTC)
     return Submission(
-        name=f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}",
+        # Pages are in the order of their names: several may be made within a second.
+        name=f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:4]}",
         command=command,
         written=now.isoformat(timespec="seconds"),
         cluster=cluster,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from slurm.ledger import Submission
+from slurm.ledger import Entry, Submission
 from slurm.settings import ClusterSettings, add_cluster_options, settings_of
 from slurm.states import Standing, State, standings
 from slurm.status import submitted
@@ -40,7 +40,7 @@ def _run(words: tuple[str, ...]) -> int:
     settings = settings_of(options, pages[-1].settings.model_dump(exclude_defaults=True))
     command = ("python", "-m", "slurm.retry", *words)
     return max(
-        _submit(page, keys, command, settings, options.dry_run)
+        _submit(page, keys, command, settings, [one.entry for one in found], options.dry_run)
         for page, keys in _in_order(wanted, found, pages)
     )
 
@@ -78,6 +78,7 @@ def _submit(
     keys: set[str],
     command: tuple[str, ...],
     settings: ClusterSettings,
+    grid: Sequence[Entry],
     dry_run: bool,
 ) -> int:
     from slurm.grid import Request, hand_in, resolved
@@ -86,7 +87,7 @@ def _submit(
     places = places_of(page)
     asked = resolved(settings, page.cluster, places.device)
     with bars() as (console, bar):
-        request = Request(places, command, page.cluster, asked)
+        request = Request(places, command, page.cluster, asked, grid)
         return hand_in(jobs_of(page, keys), request, Steps(console, bar).say, dry_run)
 
 

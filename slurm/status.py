@@ -135,12 +135,13 @@ def _eta(out: Path, found: Sequence[Standing]) -> str:
     seconds += sum(one.seconds for one in running)
     if not (running and flops and seconds):
         return "ETA: not known before something runs and has finished an epoch"
-    left = sum(
+    left = [
         STARTUP_SECONDS * (one.state == "queued")
         + (1 - _share(one)) * one.entry.flops * seconds / flops
         for one in unfinished
-    )
-    return f"ETA: {duration(left / len(running))}, with {len(running)} at once as now"
+    ]
+    needed = max(max(left), sum(left) / len(running))
+    return f"ETA: {duration(needed)}, with {len(running)} at once as now"
 
 
 def _share(one: Standing) -> float:

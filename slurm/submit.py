@@ -38,7 +38,7 @@ def _run(words: tuple[str, ...]) -> int:
             check_writable(out)
             write_plan(asked.plan, asked.places, whole_command(options))
         command = ("python", "-m", "slurm.submit", *words)
-        request = Request(asked.places, command, options.cluster, settings)
+        request = Request(asked.places, command, options.cluster, settings, asked.plan.jobs)
         to_do = list(outstanding(asked.plan, asked.places).values())
         screen.say(
             f"{len(asked.plan.runs)} runs and {len(asked.plan.stages)} shared stages, of which "

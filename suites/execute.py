@@ -150,6 +150,8 @@ class Executor:
         deadline = time.monotonic() + PAUSE_SECONDS
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
+            how = "stopped" if worker.process.exitcode == 0 else "left behind"
+            self._display.say(f"{worker.job.title}: {how} at its last checkpoint")
 
     def stop(self) -> None:
         """End all workers, at once and for good."""

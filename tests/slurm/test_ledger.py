@@ -60,7 +60,7 @@ def test_what_all_runs_share_is_written_once(asked: Planned) -> None:
 
 @given(KEYS, st.integers(0, 10**6) | st.none(), st.booleans())
 def test_arrays_come_back(keys: list[str], number: int | None, is_run: bool) -> None:
-    held = array("name", keys, [], number=number and str(number))
+    held = array("name", keys, [], number=None if number is None else str(number))
     made = page(Path("out"), [entry(key, keys, is_run) for key in keys], held)
     assert Submission.model_validate_json(made.model_dump_json()) == made
 
@@ -102,7 +102,7 @@ def test_a_job_whose_name_has_changed_is_refused(asked: Planned) -> None:
     made = submission(asked)
     last = made.jobs[-1].model_copy(update={"key": "0123456789abcdef"})
     changed = made.model_copy(update={"jobs": (*made.jobs[:-1], last)})
-    with pytest.raises(UsageError, match="the code has changed.*submit it anew: x -y"):
+    with pytest.raises(UsageError, match=r"the code has changed.*submit it anew: x -y"):
         recall.jobs_of(changed, {last.key})
 
 

@@ -116,15 +116,15 @@ def test_a_silent_squeue_ends_all(cluster: FakeCluster) -> None:
         ask([FOUR])
     assert str(refused.value) == f"squeue failed: {said}"
     cluster.says("squeue", "", 3)
-    with pytest.raises(UsageError, match="^squeue failed: exit code 3$"):
+    with pytest.raises(UsageError, match=r"^squeue failed: exit code 3$"):
         ask([FOUR])
 
 
 @pytest.mark.usefixtures("no_cluster")
 def test_a_machine_without_a_cluster() -> None:
-    with pytest.raises(UsageError, match="there is no squeue here.*--cluster local"):
+    with pytest.raises(UsageError, match=r"there is no squeue here.*--cluster local"):
         ask([FOUR])
-    with pytest.raises(UsageError, match="there is no scontrol here.*--cluster local"):
+    with pytest.raises(UsageError, match=r"there is no scontrol here.*--cluster local"):
         largest_array()
 
 

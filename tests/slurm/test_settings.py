@@ -100,7 +100,7 @@ def test_a_bad_option_is_named(words: tuple[str, ...], named: str) -> None:
         ("sbatch: 5", "cluster setting sbatch 5"),
         ("signal_seconds: 1", "cluster setting signal_seconds 1"),
         ("tflops: 0", "cluster setting tflops 0"),
-        ("1: 2", "1"),
+        ("1: 2", "cluster setting 1 1: Keys should be strings"),
         ("- partition", "holds no mapping"),
         ("", "holds no mapping"),
         ("{", "no valid YAML"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -44,9 +45,11 @@ class Grid:
         given = (*self.options, "--out", str(self.out), "--gpus-per-node", "0", "--mem", MEMORY)
         return self._call("slurm.submit", *given, *options)
 
-    def run_here(self, out: Path, *options: str) -> Answer:
-        """``python -m suites.run``, without the cluster, into another folder."""
-        return self._call("suites.run", *self.options, "--out", str(out), "--jobs", "2", *options)
+    def run_here(self, *options: str) -> Answer:
+        """``python -m suites.run``, without the cluster; one thread a run, as there."""
+        one_thread = ("--jobs", str(len(os.sched_getaffinity(0))))
+        where = ("--out", str(self.out))
+        return self._call("suites.run", *self.options, *where, *one_thread, *options)
 
     def retry(self, *options: str) -> Answer:
         """``python -m slurm.retry``."""
@@ -90,6 +93,10 @@ class Grid:
                     found |= dict.fromkeys(keys, seat)
         return found
 
+    def log_of(self, seat: str) -> str:
+        """What the worker of a job or element has said, since it was submitted."""
+        return "".join(log.read_text() for log in self.out.glob(f"slurm/logs/*/{seat}_0_log.out"))
+
     def wait_for_epoch(self, key: str, is_run: bool = True, epochs: int = 1) -> None:
         """Wait until the run is in its midst: so many epochs are over."""
         progress = job_folder(self.out, key, is_run) / PROGRESS
@@ -101,7 +108,7 @@ class Grid:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All records by the name of their folder."""
-        return records(self.out)
+        return {p.parent.name: json.loads(p.read_text()) for p in self.out.glob("*/record.json")}
 
     def _call(self, module: str, *arguments: str) -> Answer:
         done = subprocess.run(
@@ -109,11 +116,6 @@ class Grid:
             cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def records(out: Path) -> dict[str, dict[str, Any]]:
-    """The records of ``out`` by the name of their folder."""
-    return {p.parent.name: json.loads(p.read_text()) for p in out.glob("*/record.json")}
 
 
 def same_weights(one: Path, other: Path) -> bool:
