@@ -208,7 +208,7 @@ class Executor:
             seconds = time.monotonic() - worker.started
             self._display.finished(worker.job, self._places, seconds)
         elif worker.verdict == ("stopped",):
-            self._display.say(f"{worker.job.title}: stopped, with its checkpoint written")
+            self._display.say(f"{worker.job.title}: stopped at its last checkpoint")
         elif worker.verdict is not None and worker.verdict[0] == "lost":
             self._display.say(worker.verdict[1])
             self._waiting[worker.job.key] = worker.job  # to wait for the one that has it now

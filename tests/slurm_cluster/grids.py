@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +77,10 @@ class Grid:
 
         def settled() -> Counter[str] | None:
             found = self.states()
-            return found if found and set(found) <= set(states) else None
+            if found and set(found) <= set(states):
+                return found
+            time.sleep(2)  # to ask costs time that the runs could use
+            return None
 
         settled_states = self.cluster.wait(settled, seconds, f"grid that is all {states}")
         assert settled_states is not None
