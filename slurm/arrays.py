@@ -53,19 +53,20 @@ def arrays(
         name: how the names of the arrays begin.
         runs_per_job: jobs in an element.
         largest: elements that the cluster takes in an array.
-        one_by_one: whether arrays of one level wait for one another, so that a limit on what an
-            array runs at once is one on the level.
+        one_by_one: whether each array waits for the one before, so that a limit on what an array
+            runs at once is one on all of them.
     """
     made: list[ArrayPlan] = []
     holder = dict(queued)
     for level, members in enumerate(levels(jobs)):
-        before: tuple[str, ...] = ()
-        for elements in parts(list(parts(members, runs_per_job)), largest):
-            needs = {key for element in elements for job in element for key in job.needs}
-            after = {holder[key]: None for key in sorted(needs) if key in holder}
-            own = f"{name}-{len(made)}"
-            made.append(ArrayPlan(own, level, elements, (*after, *before)))
-            before = (own,) if one_by_one else ()
+        # Apart, for what comes next waits for the stages alone.
+        for kind in ([j for j in members if not j.is_run], [j for j in members if j.is_run]):
+            for elements in parts(list(parts(kind, runs_per_job)), largest):
+                needs = {key for element in elements for job in element for key in job.needs}
+                after = {holder[key]: None for key in sorted(needs) if key in holder}
+                if one_by_one and made:
+                    after[made[-1].name] = None
+                made.append(ArrayPlan(f"{name}-{len(made)}", level, elements, tuple(after)))
         for array in made:
             holder |= {job.key: array.name for element in array.elements for job in element}
     return made

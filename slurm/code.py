@@ -39,6 +39,7 @@ def refuse_other_code(planned: Path) -> None:
     first = changed[0]
     others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     raise UsageError(
-        f"the code differs from what was submitted: {first} (planned {asked.get(first)}, here "
-        f"{here.get(first)}){others}; restore it, or submit again with the code as it is"
+        f"the code differs from what was submitted: {first} (planned {asked.get(first, 'without')},"
+        f" here {here.get(first, 'gone')}){others}; restore it, or submit again with the code as "
+        "it is"
     )

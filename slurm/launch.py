@@ -63,14 +63,15 @@ def described(plan: ArrayPlan) -> str:
     """An array in a few words."""
     jobs = [job for element in plan.elements for job in element]
     runs = sum(job.is_run for job in jobs)
-    counted = ((len(jobs) - runs, "stage"), (runs, "run"))
-    held = " and ".join(_counted(count, what) for count, what in counted if count)
+    content = ((len(jobs) - runs, "stage"), (runs, "run"))
+    held = " and ".join(counted(count, what) for count, what in content if count)
     after = f", after {', '.join(plan.after)}" if plan.after else ""
-    elements = _counted(len(plan.elements), "job")
+    elements = counted(len(plan.elements), "job")
     return f"level {plan.level}, {plan.name}: {elements} with {held}{after}"
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 

@@ -65,10 +65,21 @@ class Submission(Frozen):
     host: str
     process: int
     """Which process submitted it: without a cluster, that which runs it."""
+    process_start: str
+    """When that began, by its machine's own count: numbers of processes are used again."""
     shared: dict[str, Any]
     """What all runs have in common."""
     jobs: tuple[Entry, ...]
     arrays: tuple[Array, ...] = ()
+
+
+def process_start(process: int) -> str:
+    """When a process of this machine began; nothing where there is none, or it cannot be told."""
+    try:
+        # Behind the name, which may hold anything, the 20th field is the start in clock ticks.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def write(submission: Submission) -> None:

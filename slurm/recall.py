@@ -9,7 +9,7 @@ from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 
 from itmc.errors import UsageError
-from slurm.ledger import Entry, Submission
+from slurm.ledger import Entry, Submission, process_start
 from slurm.settings import ClusterKind, ClusterSettings
 from suites.config import Places, RunConfig
 from suites.plan import Job, keys_of
@@ -38,6 +38,7 @@ def new_submission(
         places=places.model_dump(mode="json"),
         host=socket.gethostname(),
         process=os.getpid(),
+        process_start=process_start(os.getpid()),
         shared=shared,
         jobs=tuple(_entry(job, run, shared) for job, run in zip(jobs, runs, strict=True)),
     )

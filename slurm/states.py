@@ -6,7 +6,6 @@ runs, and how a job ended that could not say so itself.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Literal
 
 from slurm import scheduler
 from slurm.estimate import trained
-from slurm.ledger import FOLDER, LOGS, Array, Entry, Submission
+from slurm.ledger import FOLDER, LOGS, Array, Entry, Submission, process_start
 from slurm.scheduler import Element, Elements
 from suites.folders import LEASE, is_finished, job_folder, recorded_failure
 
@@ -111,15 +110,10 @@ def _elements(submissions: Sequence[Submission]) -> Elements:
 
 def _lives(page: Submission) -> bool:
     """Whether the command that runs it, without a cluster, is still at work on this machine."""
-    if page.host != socket.gethostname() or page.process == os.getpid():
-        return False  # what this process runs it does not ask about: it is a number used again
-    try:
-        os.kill(page.process, 0)
-    except ProcessLookupError:
+    if page.host != socket.gethostname():
         return False
-    except PermissionError:  # another user's
-        return True
-    return True
+    began = process_start(page.process)
+    return began != "" and began == page.process_start
 
 
 def _levels(entries: Mapping[str, Entry]) -> dict[str, int]:

@@ -59,14 +59,18 @@ def _run(options: argparse.Namespace) -> int:
 
 def _watch(out: Path, seconds: int, show_all: bool) -> list[Standing]:
     """Look again until nothing waits or runs; Ctrl-C ends it, and no job."""
+    found = standings(out, submitted(out))
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            found = standings(out, submitted(out))
             now = Text(f"{datetime.now():%Y-%m-%d %H:%M:%S}", style="dim")
             live.update(Group(now, view(out, found, show_all)), refresh=True)
             if not any(one.state in ("running", "queued") for one in found):
                 return found
             time.sleep(seconds)
+            try:
+                found = standings(out, submitted(out))
+            except UsageError as error:  # a scheduler with much to do answers the next time
+                live.console.print(f"{error}; what is shown is older", markup=False)
 
 
 def view(out: Path, found: Sequence[Standing], show_all: bool = False) -> RenderableType:

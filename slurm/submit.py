@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: tuple[str, ...]) -> int:
     from slurm.grid import Request, hand_in, machine_of, resolved
+    from slurm.launch import counted
     from suites.asked import whole_command
     from suites.display import display
     from suites.execute import outstanding
@@ -40,10 +41,9 @@ def _run(words: tuple[str, ...]) -> int:
         command = ("python", "-m", "slurm.submit", *words)
         request = Request(asked.places, command, options.cluster, settings, asked.plan.jobs)
         to_do = list(outstanding(asked.plan, asked.places).values())
-        screen.say(
-            f"{len(asked.plan.runs)} runs and {len(asked.plan.stages)} shared stages, of which "
-            f"{len(asked.plan.jobs) - len(to_do)} are finished or not needed any more"
-        )
+        runs, stages = len(asked.plan.runs), len(asked.plan.stages)
+        rest = f"{len(asked.plan.jobs) - len(to_do)} of them are finished or not needed"
+        screen.say(f"{counted(runs, 'run')} and {counted(stages, 'shared stage')}; {rest}")
         return hand_in(to_do, request, screen.say, options.dry_run)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from itmc.errors import UsageError
 from slurm.code import refuse_other_code
-from suites.folders import is_finished, job_folder, record_failure, recorded_failure
+from suites.folders import FAILURE, is_finished, job_folder, record_failure, recorded_failure
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -140,6 +140,8 @@ class Worker:
         """What there is to do for ``task``; None where it is finished, or cannot be done."""
         if self._is_finished(task):
             return None
+        # What an earlier attempt left is no failure of this one.
+        (self._folder(task) / FAILURE).unlink(missing_ok=True)
         try:
             refuse_other_code(self.code)
             job = _as_planned(task)

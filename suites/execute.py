@@ -181,8 +181,8 @@ class Executor:
         )  # fmt: skip
         with _deaf():  # as the process begins too, until it has chosen what to heed
             process.start()
+            self._workers.append(_Worker(job, process, receiver))
         sender.close()
-        self._workers.append(_Worker(job, process, receiver))
 
     def _listen(self) -> None:
         """Wait for news of any worker, and take it in."""

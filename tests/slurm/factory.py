@@ -45,6 +45,7 @@ def page(
     given = {
         "command": ("python", "-m", "slurm.submit", "digits"), "written": SUBMITTED,
         "cluster": "slurm", "settings": ClusterSettings(), "host": "login", "process": 1,
+        "process_start": "1",
         "shared": {},
     }  # fmt: skip
     return Submission(

@@ -80,3 +80,13 @@ def test_arrays_of_a_level_form_a_chain_where_they_must_not_run_at_once() -> Non
 
 def test_parts_of_nothing() -> None:
     assert list(parts([], 3)) == []
+
+
+def test_runs_wait_for_stages_alone() -> None:
+    """Not for other runs of the level before, which are in an array of their own."""
+    pretrain, adapt = job("p", is_run=False), job("a", ["p"], is_run=False)
+    short, long = job("s", ["p"]), job("l", ["a"])
+    made = arrays([pretrain, adapt, short, long], {}, "n", 1, 10, one_by_one=False)
+    content = [(array.level, [j.key for e in array.elements for j in e]) for array in made]
+    assert content == [(0, ["p"]), (1, ["a"]), (1, ["s"]), (2, ["l"])]
+    assert [array.after for array in made] == [(), ("n-0",), ("n-0",), ("n-1",)]

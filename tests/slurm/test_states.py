@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.ledger import Array, Entry, Submission
+from slurm.ledger import Array, Entry, Submission, process_start
 from slurm.states import Standing, standings
 from suites.folders import LEASE
 from tests.slurm.factory import (
@@ -189,10 +189,12 @@ def test_where_it_lives_counts_before_the_last(cluster: FakeCluster, tmp_path: P
         assert (found.state, found.array) == ("running", "a")
 
 
-def local(out: Path, process: int, host: str = socket.gethostname()) -> Submission:
+def local(out: Path, began: str, host: str = socket.gethostname()) -> Submission:
+    """Run by the process that runs these tests, if it ``began`` then."""
     held = array("a", ["k"], ["l"], number=None)
     return page(
-        out, [entry("k"), entry("l")], held, cluster="local", process=process, host=host
+        out, [entry("k"), entry("l")], held, cluster="local", process=os.getpid(),
+        process_start=began, host=host,
     )  # fmt: skip
 
 
@@ -201,17 +203,17 @@ def test_without_a_cluster_the_command_is_asked(tmp_path: Path) -> None:
     """What has a lease runs, what has none waits."""
     train(tmp_path, "k", 4, 1.0)
     (tmp_path / "k" / LEASE).touch()
-    found = standings(tmp_path, [local(tmp_path, os.getppid())])
+    found = standings(tmp_path, [local(tmp_path, process_start(os.getpid()))])
     assert [(s.state, s.epochs) for s in found] == [("running", 4), ("queued", 0)]
 
 
 @pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
 def test_a_command_that_is_over_has_left_what_is_missing(tmp_path: Path, host: str) -> None:
-    """This process, which asks, is none of those that run a page: its number is used again."""
+    """Its number may be that of another process by now, here or elsewhere."""
     train(tmp_path, "k", 4, 1.0)
-    process = os.getpid() if host != "elsewhere" else os.getppid()
-    assert told(standings(tmp_path, [local(tmp_path, process, host)])) == [
+    began = process_start(os.getpid()) if host == "elsewhere" else "12"
+    assert told(standings(tmp_path, [local(tmp_path, began, host)])) == [
         ("missing", "stopped, 4 of 10 epochs done"),
         ("missing", "stopped, 0 of 10 epochs done"),
     ]
