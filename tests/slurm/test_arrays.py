@@ -16,15 +16,18 @@ def grids(draw: st.DrawFn) -> tuple[list[Job], dict[str, str]]:
     """Jobs, each of which needs some before it, and in which array others are queued already."""
     queued = {f"q{number}": f"old-{number % 2}" for number in range(draw(st.integers(0, 4)))}
     jobs: list[Job] = []
-    for number in range(draw(st.integers(0, 25))):
+    for number in range(draw(st.integers(0, 15))):
         known = [*queued, "finished", *(one.key for one in jobs)]
         jobs.append(job(f"j{number}", draw(st.lists(st.sampled_from(known), unique=True))))
     return jobs, queued
 
 
-def depth(one: Job, by_key: dict[str, Job]) -> int:
-    """Jobs on the longest way to ``one``."""
-    return max((1 + depth(by_key[key], by_key) for key in one.needs if key in by_key), default=0)
+def depths(jobs: list[Job]) -> dict[str, int]:
+    """By key, jobs on the longest way to each; what a job needs comes before it."""
+    found: dict[str, int] = {}
+    for one in jobs:
+        found[one.key] = max((1 + found[key] for key in one.needs if key in found), default=0)
+    return found
 
 
 @given(grids(), st.integers(1, 5), st.integers(1, 5), st.booleans())
@@ -36,7 +39,7 @@ def test_arrays_hold_each_job_once_after_what_it_needs(
     held = [one.key for plan in made for element in plan.elements for one in element]
     assert Counter(held) == Counter(one.key for one in jobs)
     assert len({plan.name for plan in made}) == len(made)
-    by_key = {one.key: one for one in jobs}
+    depth = depths(jobs)
     array_of = queued | {
         one.key: plan.name for plan in made for element in plan.elements for one in element
     }
@@ -47,7 +50,7 @@ def test_arrays_hold_each_job_once_after_what_it_needs(
         assert needed <= set(plan.after) <= submitted  # sbatch knows them by then
         assert one_by_one or set(plan.after) == needed
         assert len(plan.after) == len(set(plan.after))
-        assert {depth(one, by_key) for one in members} == {plan.level}  # no later than it must be
+        assert {depth[one.key] for one in members} == {plan.level}  # no later than it must be
         assert len(plan.elements) <= largest
         assert all(1 <= len(element) <= runs_per_job for element in plan.elements)
         submitted.add(plan.name)
@@ -56,10 +59,10 @@ def test_arrays_hold_each_job_once_after_what_it_needs(
 @given(grids())
 def test_levels_are_as_few_as_can_be(grid: tuple[list[Job], dict[str, str]]) -> None:
     jobs, _ = grid
-    by_key = {one.key: one for one in jobs}
+    depth = depths(jobs)
     assert [{one.key for one in level} for level in levels(jobs)] == [
-        {one.key for one in jobs if depth(one, by_key) == number}
-        for number in range(1 + max((depth(one, by_key) for one in jobs), default=-1))
+        {key for key, found in depth.items() if found == number}
+        for number in range(1 + max(depth.values(), default=-1))
     ]
 
 
