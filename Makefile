@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lint types clean
+.PHONY: demo test test-slurm lint types clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m suites.run digits --methods itmc,baselines
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --ignore tests/slurm_cluster
+
+# One after the other: they break what they run on.
+test-slurm: $(INSTALLED)
+	$(VENV)/bin/python -m pytest tests/slurm_cluster
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -43,8 +43,8 @@ class Grid:
 
     def submit(self, *options: str) -> Answer:
         """``python -m slurm.submit``."""
-        given = (*self.options, "--out", str(self.out), "--gpus-per-node", "0", "--mem", MEMORY)
-        return self._call("slurm.submit", *given, *options)
+        here = ("--out", str(self.out), "--gpus-per-node", "0", "--mem", MEMORY)
+        return self._call("slurm.submit", *self.options, *here, *options)
 
     def run_here(self, *options: str) -> Answer:
         """``python -m suites.run``, without the cluster; one thread a run, as there."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm_cluster.cluster import Cluster
-from tests.slurm_cluster.grids import Grid, processes_of, same_weights, task_of
+from tests.slurm_cluster.grids import MEMORY, Grid, processes_of, same_weights, task_of
 
 pytestmark = pytest.mark.slurm
 
@@ -72,6 +72,20 @@ def _let_it_all_happen(grid: Grid, cluster: Cluster, key: dict[str, str]) -> Non
     cluster.signal(seat[TOLD], "USR2")
     cluster.requeue(seat[REQUEUED])
     cluster.node_down(cluster.job(seat[NODE_DOWN])["NodeList"])
+
+
+def test_what_runs_out_of_memory_says_so_and_gets_more(cluster: Cluster, tmp_path: Path) -> None:
+    grid = Grid(
+        cluster, tmp_path / "out", "--tasks", "hand->print", "--methods", "dan_student",
+        "--epochs", "1",
+    )  # fmt: skip
+    assert grid.submit("--mem", "200M").code == 0
+    assert grid.wait_for("failed") == {"failed": 2}
+    for job in grid.status():
+        assert job["reason"].startswith("killed for want of memory; give it more with --mem")
+    again = grid.retry("--failed", "--mem", MEMORY)
+    assert again.code == 0 and again.err.count("level ") == 2
+    assert grid.wait_for("done", "failed") == {"done": 2}
 
 
 def test_a_preempted_run_goes_on_where_it_was(cluster: Cluster, tmp_path: Path) -> None:
