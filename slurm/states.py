@@ -32,6 +32,7 @@ _ENDS = {
 }
 _OUT_OF_MEMORY = re.compile(r"memory limit|oom.kill", re.IGNORECASE)
 _ERROR = re.compile(r"error", re.IGNORECASE)
+_ANYTHING = re.compile("")
 _LOG_TAIL = 4096
 
 
@@ -184,5 +185,7 @@ def _said(log: Path) -> str:
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
-    telling = [line for line in lines if _ERROR.search(line)] or lines
-    return telling[-1].strip()[:200] if telling else ""
+    for telling in (_OUT_OF_MEMORY, _ERROR, _ANYTHING):
+        if found := [line for line in lines if telling.search(line)]:
+            return found[-1].strip()[:200]
+    return ""
