@@ -26,8 +26,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from itmc.errors import UsageError
+from itmc.errors import UsageError, first_line
 from itmc.seeding import seeded
 
 P = ParamSpec("P")
@@ -36,6 +37,8 @@ T = TypeVar("T")
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # The longest that processes wait for one another: the first writes the record by itself.
 _TIMEOUT = timedelta(minutes=30)
+# And until all are there.
+_JOINING = timedelta(minutes=3)
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,31 @@ def joined(device: str) -> Iterator[World]:
                 "it; start one process a device"
             )
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_TIMEOUT)
+    size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=_meeting_point(size, rank), world_size=size, rank=rank, timeout=_TIMEOUT,
+    )  # fmt: skip
     yield world()
     dist.barrier()  # none leaves while another still needs it
     dist.destroy_process_group()
+
+
+def _meeting_point(size: int, rank: int) -> Any:
+    """Where the processes find one another. Raises UsageError where some do not come in time."""
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    # torchrun keeps one there itself.
+    keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        store = TCPStore(address, int(port), size, keeps, timeout=_JOINING)
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        raise UsageError(
+            f"process {rank} of {size} has not met the others at {address}:{port} within "
+            f"{_JOINING.seconds} s ({first_line(error)}); set MASTER_ADDR to a name by which all "
+            "nodes reach the first"
+        ) from error
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"itmc-{attempt}", store)
 
 
 def gathered(rows: Tensor) -> Tensor:

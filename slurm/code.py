@@ -12,12 +12,14 @@ from itmc.errors import UsageError
 PROJECT = Path(__file__).parents[1]
 # What determines results; how they are shown and submitted does not.
 _FOLDERS = ("itmc", "baselines", "suites")
+_WORKER = Path("slurm", "worker.py")
 _LIBRARIES = ("numpy", "timm", "torch", "torch-pruning", "torchvision")
 
 
 def code_version() -> dict[str, str]:
     """By file of the project a digest of its content, by library its version."""
     files = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
+    files.append(PROJECT / _WORKER)
     return {
         str(path.relative_to(PROJECT)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for path in files

@@ -49,7 +49,7 @@ class Rate:
         said = f"{self.flops_per_second / TERA:.3g} TFLOP/s a run"
         if self.measured_on:
             return f"{said}, measured on {self.measured_on} finished jobs"
-        return f"{said}, an assumption (tflops of the cluster file) until something has finished"
+        return f"{said}, assumed until something has finished (tflops in a cluster file)"
 
 
 def rate(out: Path, jobs: Iterable[Costed], settings: ClusterSettings) -> Rate:
@@ -58,7 +58,7 @@ def rate(out: Path, jobs: Iterable[Costed], settings: ClusterSettings) -> Rate:
     flops, seconds = measured(out, finished)
     if seconds:
         return Rate(flops / seconds, len(finished))
-    return Rate(settings.tflops * TERA, 0)
+    return Rate(settings.assumed_tflops * TERA, 0)
 
 
 def measured(out: Path, finished: Iterable[Costed]) -> tuple[float, float]:

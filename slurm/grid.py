@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from itmc.errors import UsageError
+from itmc.parallel import World
 from slurm import ledger, local, scheduler
 from slurm.arrays import ArrayPlan, arrays
 from slurm.estimate import Costed, duration, hours, rate, shortest
 from slurm.launch import Say, as_submitted, described, script, submit_arrays
 from slurm.ledger import Submission
+from slurm.payload import prepare
 from slurm.recall import new_submission
 from slurm.settings import ClusterKind, ClusterSettings
 from slurm.states import standings
@@ -38,6 +40,8 @@ class Request:
     settings: ClusterSettings
     grid: Sequence[Costed]
     """All jobs of it: how long the finished ones took tells how long the others will."""
+    code: Mapping[str, str]
+    """The version of the code that planned it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def queue(out: Path) -> Queue:
     """What is in hand for ``out``. Raises UsageError where the cluster is silent."""
     pages = ledger.read(out)
     found = standings(out, pages)
-    holder = {one.entry.key: one.array for one in found if one.array is not None}
+    holder = {one.entry.key: one.array for one in found if one.is_in_hand and one.array}
     # As the cluster says: a command that died while it submitted has not written them down.
     numbers = {one.array: one.number for one in found if one.array and one.number}
     return Queue(holder, numbers)
@@ -87,15 +91,13 @@ def machine_of(settings: ClusterSettings) -> Machine:
     return Machine("cuda" if settings.gpus_per_node else "cpu", threads)
 
 
-def hand_in(to_do: Sequence[Job], request: Request, say: Say, dry_run: bool = False) -> int:
+def hand_in(to_do: Sequence[Job], request: Request, say: Say) -> int:
     """Submit those of ``to_do`` that no cluster has in hand; returns the exit code.
 
     In ``to_do`` stages come before what needs them. Raises UsageError where the cluster refuses.
     """
+    _refuse_uneven(to_do, request.settings)
     out = request.places.out
-    if dry_run:
-        _show(to_do, request, say)
-        return DONE
     folder = out / ledger.FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with leased(folder, say, lambda: False):  # else two at once would both find a run unqueued
@@ -106,12 +108,19 @@ def hand_in(to_do: Sequence[Job], request: Request, say: Say, dry_run: bool = Fa
         largest = scheduler.largest_array() if request.cluster == "slurm" else len(jobs)
         submission, made = _made(jobs, request, known, largest)
         ledger.write(submission)
+        prepare(submission, request.code)
         if request.cluster == "slurm":
             submit_arrays(submission, made, known.numbers, say)
             say(f"follow it: python -m slurm.status {out} --watch")
             return DONE
         submission = ledger.with_arrays(submission, [as_submitted(plan) for plan in made])
     return local.run(submission, made, say)
+
+
+def _refuse_uneven(to_do: Sequence[Job], settings: ClusterSettings) -> None:
+    """Raise UsageError where the batches of a run cannot be parted between its processes."""
+    for job in to_do:
+        World(0, settings.processes).part(job.run.training.batch_size)
 
 
 def _not_in_hand(to_do: Sequence[Job], known: Queue, say: Say) -> list[Job]:
@@ -141,8 +150,9 @@ def _made(
     return submission, made
 
 
-def _show(to_do: Sequence[Job], request: Request, say: Say) -> None:
+def show(to_do: Sequence[Job], request: Request, say: Say) -> None:
     """Print what would be submitted: arrays, dependencies, cost and the script of the first."""
+    _refuse_uneven(to_do, request.settings)
     try:
         known = queue(request.places.out)
         largest = scheduler.largest_array() if request.cluster == "slurm" else len(to_do)

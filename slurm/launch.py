@@ -12,7 +12,7 @@ from slurm import ledger
 from slurm.arrays import ArrayPlan
 from slurm.code import PROJECT
 from slurm.ledger import Array, Submission
-from slurm.payload import logs_of, prepare, workers
+from slurm.payload import logs_of, workers
 
 # A job that is stopped goes on as often as it takes; the worker ends what gets no further.
 _TIMEOUTS = 1_000_000
@@ -31,7 +31,6 @@ def submit_arrays(
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    prepare(submission)
     known = dict(numbers)
     for plan in made:
         array = as_submitted(plan)
@@ -41,6 +40,8 @@ def submit_arrays(
         try:
             jobs = executor.submit_array(workers(submission, plan))
         except (FailedJobError, FailedSubmissionError) as error:
+            if isinstance(error, FailedJobError) and len(submission.arrays) == 1:
+                ledger.remove(submission)
             raise UsageError(_refusal(str(error), plan, submission)) from error
         known[plan.name] = number = jobs[0].job_id.partition("_")[0]
         submission = ledger.with_array(submission, array.model_copy(update={"job": number}))
@@ -139,8 +140,10 @@ def _on_path() -> str:
 def _refusal(said: str, plan: ArrayPlan, submission: Submission) -> str:
     lines = [line.strip() for line in said.splitlines() if "sbatch: error" in line]
     reason = "; ".join(line.removeprefix("sbatch: error: ") for line in lines) or said.strip()
-    done = len(submission.arrays) - 1
+    refused = f"sbatch refused {plan.name}: {' '.join(reason.split())}"
+    before = len(submission.arrays) - 1
+    if not before:
+        return f"{refused}. Nothing is submitted; correct it and submit again"
     return (
-        f"sbatch refused {plan.name}: {reason}. {done} of the grid's arrays are submitted; the "
-        "same command submits the rest"
+        f"{refused}. {counted(before, 'array')} before it are submitted; submit again for the rest"
     )

@@ -103,6 +103,11 @@ def with_arrays(submission: Submission, arrays: Sequence[Array]) -> Submission:
     return changed
 
 
+def remove(submission: Submission) -> None:
+    """Remove the page of a submission of which the cluster has taken nothing."""
+    (Path(submission.places["out"]) / FOLDER / f"{submission.name}.json").unlink()
+
+
 def read(out: Path) -> list[Submission]:
     """All submissions of an output folder, the oldest first.
 

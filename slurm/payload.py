@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from itmc.files import write_atomic
 from slurm.arrays import ArrayPlan
-from slurm.code import code_version
 from slurm.ledger import FOLDER, LOGS, Submission
 from slurm.worker import Need, Task, Worker
 
@@ -22,11 +21,10 @@ def logs_of(submission: Submission) -> Path:
     return Path(submission.places["out"]) / FOLDER / LOGS / submission.name
 
 
-def prepare(submission: Submission) -> None:
+def prepare(submission: Submission, code: Mapping[str, str]) -> None:
     """Write what all workers of ``submission`` read: the version of the code that planned it."""
-    folder = logs_of(submission)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(_code_of(submission), json.dumps(code_version(), indent=1).encode() + b"\n")
+    logs_of(submission).mkdir(parents=True, exist_ok=True)
+    write_atomic(_code_of(submission), json.dumps(code, indent=1).encode() + b"\n")
 
 
 def workers(submission: Submission, plan: ArrayPlan, in_process: bool = False) -> list[Worker]:

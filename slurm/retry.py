@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from slurm.ledger import Entry, Submission
-from slurm.settings import ClusterSettings, add_cluster_options, settings_of
+from slurm.settings import add_cluster_options, settings_of
 from slurm.states import Standing, State, standings
 from slurm.status import submitted
 from suites.command import DONE, Parser, exit_code
@@ -37,10 +37,9 @@ def _run(words: tuple[str, ...]) -> int:
     if not wanted:
         print(f"nothing is {' or '.join(states)}")
         return DONE
-    settings = settings_of(options, pages[-1].settings.model_dump(exclude_defaults=True))
-    command = ("python", "-m", "slurm.retry", *words)
+    grid, command = [one.entry for one in found], ("python", "-m", "slurm.retry", *words)
     return max(
-        _submit(page, keys, command, settings, [one.entry for one in found], options.dry_run)
+        _submit(page, keys, grid, command, options)
         for page, keys in _in_order(wanted, found, pages)
     )
 
@@ -76,19 +75,30 @@ def _in_order(
 def _submit(
     page: Submission,
     keys: set[str],
-    command: tuple[str, ...],
-    settings: ClusterSettings,
     grid: Sequence[Entry],
-    dry_run: bool,
+    command: tuple[str, ...],
+    options: argparse.Namespace,
 ) -> int:
-    from slurm.grid import Request, hand_in, resolved
+    """Submit what of ``page`` is called ``keys``, with its settings but for the ``options``."""
+    from slurm.code import code_version
+    from slurm.grid import Request, hand_in, machine_of, resolved, show
     from slurm.recall import jobs_of, places_of
 
-    places = places_of(page)
-    asked = resolved(settings, page.cluster, places.device)
+    code = code_version()
+    given = settings_of(options, page.settings.model_dump(exclude_defaults=True))
+    settings = resolved(given, page.cluster, "auto")
+    machine = machine_of(settings)
+    places = places_of(page).model_copy(
+        update={"device": machine.device, "threads": machine.threads}
+    )
     with bars() as (console, bar):
-        request = Request(places, command, page.cluster, asked, grid)
-        return hand_in(jobs_of(page, keys), request, Steps(console, bar).say, dry_run)
+        screen = Steps(console, bar)
+        request = Request(places, command, page.cluster, settings, grid, code)
+        jobs = jobs_of(page, keys)
+        if options.dry_run:
+            show(jobs, request, screen.say)
+            return DONE
+        return hand_in(jobs, request, screen.say)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -84,9 +84,10 @@ class ClusterSettings(Frozen):
     """Further options of sbatch, by their long names, such as ``exclude: node7``."""
     python: str | None = None
     """Command that starts Python in a job, such as one in a container; by default this Python."""
-    tflops: float = Field(5.0, gt=0)
+    tflops: float | None = Field(None, gt=0)
     """What one run makes of its GPU or cores, in 10^12 floating-point operations a second: to
-    estimate how long a grid takes before anything of it was measured."""
+    estimate how long a grid takes before anything of it was measured. By default 5 on a GPU and
+    0.03 on a core, which are orders of magnitude and no more."""
 
     @model_validator(mode="after")
     def _one_run_or_many(self) -> Self:
@@ -106,10 +107,16 @@ class ClusterSettings(Frozen):
     def _long_enough(self) -> Self:
         if 60 * self.time <= self.signal_seconds:
             raise ValueError(
-                f"time {self.time} min is over before a job is told to stop, signal_seconds "
-                f"{self.signal_seconds} before it ends: give it longer"
+                f"a --time of {self.time} min is over before a job can be told to stop, "
+                f"{self.signal_seconds} s before the end: give it longer, or a smaller "
+                "signal_seconds in the cluster file"
             )
         return self
+
+    @property
+    def assumed_tflops(self) -> float:
+        """``tflops``, or what stands for it where it is not given."""
+        return self.tflops or (5.0 if self.gpus_per_node else 0.03)
 
     @property
     def cpus(self) -> int:

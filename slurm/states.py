@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,30 +61,42 @@ class Standing:
     reason: str = ""
     """In one line: why it failed, is missing, or waits."""
     epochs: int = 0
-    """Epochs that are over, where it runs."""
+    """Epochs that are over, where it runs or is done."""
     seconds: float = 0.0
     """What these took."""
     array: str | None = None
     """The array that it waits or runs in."""
     number: str = ""
     """Number of that array in the cluster."""
+    job: str = ""
+    """What it was submitted as last: a job or an element, ``12_3``."""
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether the cluster is still to do something with it."""
+        return self.state in ("queued", "running")
 
 
 def standings(out: Path, submissions: Sequence[Submission]) -> list[Standing]:
     """What has become of each job, in the order in which they were planned.
 
-    The scheduler is asked first: what it has done with by then has written all it will.
-    Raises UsageError where a cluster does not answer.
+    The scheduler is asked first, about what is not finished: what it has done with by then has
+    written all it will. Raises UsageError where a cluster does not answer.
     """
-    seats = _seats(submissions)
     entries = {entry.key: entry for page in submissions for entry in page.jobs}
+    unfinished = {key for key, entry in entries.items() if not _is_done(out, entry)}
+    seats = _seats(submissions, unfinished)
     levels = _levels(entries)
     return [_standing(out, entry, levels[key], seats.get(key)) for key, entry in entries.items()]
 
 
-def _seats(submissions: Sequence[Submission]) -> dict[str, Seat]:
+def _is_done(out: Path, entry: Entry) -> bool:
+    return is_finished(out, entry.key, entry.is_run)
+
+
+def _seats(submissions: Sequence[Submission], unfinished: Container[str]) -> dict[str, Seat]:
     """By key, where each job was submitted last; before that, where it still lives."""
-    known = _elements(submissions)
+    known = _elements(submissions, unfinished)
     found: dict[str, Seat] = {}
     for page in submissions:
         for array in page.arrays:
@@ -96,16 +108,19 @@ def _seats(submissions: Sequence[Submission]) -> dict[str, Seat]:
     return found
 
 
-def _elements(submissions: Sequence[Submission]) -> Elements:
-    on_cluster = [array for page in submissions if page.cluster == "slurm" for array in page.arrays]
+def _elements(submissions: Sequence[Submission], unfinished: Container[str]) -> Elements:
+    """What clusters say of the arrays that hold something ``unfinished``."""
+    asked = [
+        (page, array)
+        for page in submissions
+        for array in page.arrays
+        if any(key in unfinished for element in array.elements for key in element)
+    ]
+    on_cluster = [array for page, array in asked if page.cluster == "slurm"]
     known = scheduler.ask(on_cluster) if on_cluster else {}
-    for page in submissions:
+    for page, array in asked:
         if page.cluster != "slurm" and _lives(page):
-            known |= {
-                (array.name, index): Element("PENDING")
-                for array in page.arrays
-                for index in range(len(array.elements))
-            }
+            known |= {(array.name, n): Element("PENDING") for n in range(len(array.elements))}
     return known
 
 
@@ -127,15 +142,16 @@ def _levels(entries: Mapping[str, Entry]) -> dict[str, int]:
 
 def _standing(out: Path, entry: Entry, level: int, seat: Seat | None) -> Standing:
     folder = job_folder(out, entry.key, entry.is_run)
-    if is_finished(out, entry.key, entry.is_run):
-        return Standing(entry, level, "done")
+    job = seat.array.log(seat.index) if seat is not None and seat.array.job else ""
+    if _is_done(out, entry):
+        return Standing(entry, level, "done", epochs=entry.epochs, job=job)
     if seat is None:
         return Standing(entry, level, "missing", "was not submitted")
     if failure := recorded_failure(folder, seat.array.submitted):
-        return Standing(entry, level, "failed", failure)
+        return Standing(entry, level, "failed", failure, job=job)
     if seat.is_live:
-        return _living(entry, level, seat, folder)
-    return _ended(out, entry, level, seat, folder)
+        return replace(_living(entry, level, seat, folder), job=job)
+    return replace(_ended(out, entry, level, seat, folder), job=job)
 
 
 def _living(entry: Entry, level: int, seat: Seat, folder: Path) -> Standing:

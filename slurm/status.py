@@ -7,8 +7,10 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +23,7 @@ from slurm import ledger
 from slurm.estimate import STARTUP_SECONDS, duration, measured
 from slurm.states import STATES, Standing, standings
 from suites.command import DONE, FAILED, Parser, at_least, exit_code
+from suites.folders import job_folder
 
 SECONDS = 10
 """Between two looks of ``--watch``."""
@@ -47,9 +50,11 @@ def submitted(out: Path) -> list[ledger.Submission]:
 
 def _run(options: argparse.Namespace) -> int:
     out = options.out.resolve()
+    if options.json and options.watch is not None:
+        raise UsageError("--json is for one look, --watch for many; give one of the two")
     found = standings(out, submitted(out))
     if options.json:
-        print(json.dumps([_as_json(one) for one in found], indent=1))
+        print(json.dumps([_as_json(out, one) for one in found], indent=1))
     elif options.watch is None:
         Console().print(view(out, found, options.all), soft_wrap=True)
     else:
@@ -60,17 +65,28 @@ def _run(options: argparse.Namespace) -> int:
 def _watch(out: Path, seconds: int, show_all: bool) -> list[Standing]:
     """Look again until nothing waits or runs; Ctrl-C ends it, and no job."""
     found = standings(out, submitted(out))
-    with Live(console=Console(), auto_refresh=False) as live:
+    with _frames() as (console, show):
         while True:
             now = Text(f"{datetime.now():%Y-%m-%d %H:%M:%S}", style="dim")
-            live.update(Group(now, view(out, found, show_all)), refresh=True)
-            if not any(one.state in ("running", "queued") for one in found):
+            show(Group(now, view(out, found, show_all)))
+            if not any(one.is_in_hand for one in found):
                 return found
             time.sleep(seconds)
             try:
                 found = standings(out, submitted(out))
             except UsageError as error:  # a scheduler with much to do answers the next time
-                live.console.print(f"{error}; what is shown is older", markup=False)
+                console.print(f"{error}; what is shown is older", markup=False)
+
+
+@contextmanager
+def _frames() -> Iterator[tuple[Console, Callable[[RenderableType], None]]]:
+    """What shows one picture in place of the last on a terminal, and below it elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        yield console, partial(console.print, soft_wrap=True)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield console, partial(live.update, refresh=True)
 
 
 def view(out: Path, found: Sequence[Standing], show_all: bool = False) -> RenderableType:
@@ -79,7 +95,7 @@ def view(out: Path, found: Sequence[Standing], show_all: bool = False) -> Render
     for state, title in (("running", "running"), ("failed", "FAILED"), ("missing", "MISSING")):
         these = [one for one in found if one.state == state]
         if these:
-            parts.append(_listed(title, these, len(these) if show_all else _SHOWN))
+            parts.append(_listed(title, these, None if show_all else _SHOWN))
     held = Counter(one.reason for one in found if one.state == "queued")
     parts += [
         Text(f"{count} queued: {reason}") for reason, count in held.items() if reason not in _USUAL
@@ -104,12 +120,28 @@ def _by_level(found: Iterable[Standing]) -> Table:
     return table
 
 
-def _listed(title: str, these: Sequence[Standing], shown: int) -> Text:
-    lines = [f"{title}:"]
-    lines += [f"  {one.entry.title}: {_told(one)}" for one in these[:shown]]
-    if len(these) > shown:
-        lines.append(f"  and {len(these) - shown} more; --all shows them")
-    return Text("\n".join(lines))
+def _listed(title: str, these: Sequence[Standing], shown: int | None) -> Text:
+    """``these`` a line each, or where ``shown`` so many lines of those with the same to tell."""
+    if shown is None:
+        lines = [f"  {_named(one)}: {_told(one)}" for one in these]
+    else:
+        alike: dict[str, list[Standing]] = {}
+        for one in sorted(these, key=lambda one: one.reason.startswith("needs ")):
+            alike.setdefault(_told(one), []).append(one)
+        lines = [f"  {_summed(members)}: {told}" for told, members in alike.items()]
+        if len(lines) > shown:
+            lines[shown:] = [f"  and {len(lines) - shown} more; --all shows them"]
+    return Text("\n".join([f"{title}:", *lines]))
+
+
+def _summed(alike: Sequence[Standing]) -> str:
+    first = _named(alike[0])
+    return first if len(alike) == 1 else f"{len(alike)} jobs, such as {first}"
+
+
+def _named(one: Standing) -> str:
+    """The job, and where its logs lie."""
+    return f"{one.entry.title} ({one.entry.key}{f', job {one.job}' if one.job else ''})"
 
 
 def _told(one: Standing) -> str:
@@ -152,16 +184,20 @@ def _share(one: Standing) -> float:
     return one.epochs / max(1, one.entry.epochs)
 
 
-def _as_json(one: Standing) -> dict[str, object]:
+def _as_json(out: Path, one: Standing) -> dict[str, object]:
+    entry = one.entry
     return {
-        "key": one.entry.key,
-        "title": one.entry.title,
-        "is_run": one.entry.is_run,
+        "key": entry.key,
+        "title": entry.title,
+        "is_run": entry.is_run,
         "level": one.level,
         "state": one.state,
         "reason": one.reason,
-        "epochs": [one.epochs, one.entry.epochs],
+        "epochs_done": one.epochs,
+        "epochs": entry.epochs,
+        "job": one.job,
         "array": one.array,
+        "folder": str(job_folder(out, entry.key, entry.is_run)),
     }
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from slurm.settings import add_cluster_options, add_kind_option, settings_of
-from suites.command import Parser, exit_code
+from suites.command import DONE, Parser, exit_code
 from suites.options import check_writable
 from suites.planning import add_grid_options, planned
 
@@ -23,13 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: tuple[str, ...]) -> int:
-    from slurm.grid import Request, hand_in, machine_of, resolved
+    from slurm.code import code_version
+    from slurm.grid import Request, hand_in, machine_of, resolved, show
     from slurm.launch import counted
     from suites.asked import whole_command
     from suites.display import display
     from suites.execute import outstanding
     from suites.planned import write_plan
 
+    code = code_version()  # first: what is changed from now on is not what is planned
     options = _parser().parse_args(words)
     settings = resolved(settings_of(options), options.cluster, options.device)
     with display() as screen:
@@ -39,12 +41,15 @@ def _run(words: tuple[str, ...]) -> int:
             check_writable(out)
             write_plan(asked.plan, asked.places, whole_command(options))
         command = ("python", "-m", "slurm.submit", *words)
-        request = Request(asked.places, command, options.cluster, settings, asked.plan.jobs)
+        request = Request(asked.places, command, options.cluster, settings, asked.plan.jobs, code)
         to_do = list(outstanding(asked.plan, asked.places).values())
         runs, stages = len(asked.plan.runs), len(asked.plan.stages)
         rest = f"{len(asked.plan.jobs) - len(to_do)} of them are finished or not needed"
         screen.say(f"{counted(runs, 'run')} and {counted(stages, 'shared stage')}; {rest}")
-        return hand_in(to_do, request, screen.say, options.dry_run)
+        if options.dry_run:
+            show(to_do, request, screen.say)
+            return DONE
+        return hand_in(to_do, request, screen.say)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.pt"
 """As ``itmc.training.checkpoint`` calls it."""
+_IN_VAIN = 5
+"""Starts in a row that may come to nothing: the cluster may want its node back early, or twice."""
 _NO_PROGRESS = (
-    "was stopped by the cluster twice with nothing done in between; give it a longer --time "
-    "(python -m slurm.retry takes it too)"
+    f"was stopped by the cluster {_IN_VAIN} times in a row with nothing done in between; give it a "
+    "longer --time, or a partition that preempts less (python -m slurm.retry takes both)"
 )
 
 
@@ -73,6 +75,8 @@ class Worker:
     """Execute one task after the other in this process instead: to debug."""
     marks: dict[str, int] = field(default_factory=dict)
     """By key, when the last checkpoint was written before the job was stopped."""
+    in_vain: int = 0
+    """How often in a row it was stopped with nothing done."""
     _executor: Executor | None = None
 
     def __call__(self) -> None:
@@ -101,8 +105,8 @@ class Worker:
         """Stop all tasks with their checkpoints written; returns what is to go on in a further job.
 
         submitit calls it when the cluster announces that the job is preempted or near its time
-        limit. None, so that it is not started again, where nothing is left to do, or nothing was
-        done since the last time.
+        limit. None, so that it is not started again, where nothing is left to do, or where nothing
+        was done for too many times in a row.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -113,11 +117,15 @@ class Worker:
             if not self._is_finished(task) and not recorded_failure(self._folder(task))
         )  # fmt: skip
         marks = {task.key: _written(self._folder(task) / CHECKPOINT) for task in left}
-        if marks == self.marks:
+        in_vain = self.in_vain + 1 if marks == self.marks else int(not any(marks.values()))
+        if left and in_vain >= _IN_VAIN:
             for task in left:
                 record_failure(self._folder(task), task.title, _NO_PROGRESS)
+        if not left or in_vain >= _IN_VAIN:
             return None
-        return DelayedSubmission(dataclasses.replace(self, tasks=left, marks=marks))
+        return DelayedSubmission(
+            dataclasses.replace(self, tasks=left, marks=marks, in_vain=in_vain)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_executor": None}

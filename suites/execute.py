@@ -151,7 +151,8 @@ class Executor:
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             how = "stopped" if worker.process.exitcode == 0 else "left behind"
-            self._display.say(f"{worker.job.title}: {how} at its last checkpoint")
+            with suppress(RuntimeError):  # where the signal came amid another line
+                self._display.say(f"{worker.job.title}: {how} at its last checkpoint")
 
     def stop(self) -> None:
         """End all workers, at once and for good."""
