@@ -52,6 +52,12 @@ class Queue:
     """By key of what waits or runs, the array that it is in."""
     numbers: Mapping[str, str]
     """Job numbers of these arrays by name."""
+    waiting: Mapping[str, frozenset[str]]
+    """By number of an array, keys of the stages that what waits in it needs."""
+
+    def held_by(self, key: str) -> str | None:
+        """Number of the array that has ``key`` in hand."""
+        return self.numbers.get(self.holder.get(key, ""))
 
 
 def queue(out: Path) -> Queue:
@@ -61,7 +67,11 @@ def queue(out: Path) -> Queue:
     holder = {one.entry.key: one.array for one in found if one.is_in_hand and one.array}
     # As the cluster says: a command that died while it submitted has not written them down.
     numbers = {one.array: one.number for one in found if one.array and one.number}
-    return Queue(holder, numbers)
+    waiting: dict[str, frozenset[str]] = {}
+    for one in found:
+        if one.state == "queued" and one.number:
+            waiting[one.number] = waiting.get(one.number, frozenset()).union(one.entry.needs)
+    return Queue(holder, numbers, waiting)
 
 
 def resolved(
@@ -110,11 +120,29 @@ def hand_in(to_do: Sequence[Job], request: Request, say: Say) -> int:
         ledger.write(submission)
         prepare(submission, request.code)
         if request.cluster == "slurm":
-            submit_arrays(submission, made, known.numbers, say)
+            submission = submit_arrays(submission, made, known.numbers, say)
+            _hold_back(known, submission, say)
             say(f"follow it: python -m slurm.status {out} --watch")
             return DONE
         submission = ledger.with_arrays(submission, [as_submitted(plan) for plan in made])
     return local.run(submission, made, say)
+
+
+def _hold_back(known: Queue, submission: Submission, say: Say) -> None:
+    """Have what waits for a stage that was submitted again wait for it where it is now."""
+    now = {
+        key: array.job
+        for array in submission.arrays
+        if array.job
+        for element in array.elements
+        for key in element
+    }
+    for number, needs in known.waiting.items():
+        if needs & now.keys():
+            after = {job for key in needs if (job := now.get(key) or known.held_by(key))}
+            if not scheduler.wait_for(number, after):
+                say(f"job {number} does not wait for {', '.join(sorted(after))}: what of it fails")
+                say("for want of them is to be submitted once more (python -m slurm.retry)")
 
 
 def _refuse_uneven(to_do: Sequence[Job], settings: ClusterSettings) -> None:
@@ -158,7 +186,7 @@ def show(to_do: Sequence[Job], request: Request, say: Say) -> None:
         largest = scheduler.largest_array() if request.cluster == "slurm" else len(to_do)
     except UsageError as error:
         say(f"note: {error}; shown as for a cluster that takes {_LARGEST_BY_DEFAULT} in an array")
-        known, largest = Queue({}, {}), _LARGEST_BY_DEFAULT
+        known, largest = Queue({}, {}, {}), _LARGEST_BY_DEFAULT
     jobs = _not_in_hand(to_do, known, say)
     if not jobs:
         return

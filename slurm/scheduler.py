@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from itmc.errors import UsageError
@@ -68,6 +68,16 @@ def largest_array() -> int:
     if found is None:
         raise UsageError("scontrol show config names no MaxArraySize: is this a SLURM cluster?")
     return max(1, int(found[1]))
+
+
+def wait_for(job: str, others: Iterable[str]) -> bool:
+    """Have what of ``job`` has not started wait until ``others`` are over; whether that worked."""
+    dependency = f"afterany:{':'.join(sorted(others))}"
+    try:
+        _command(["scontrol", "update", f"jobid={job}", f"dependency={dependency}"])
+    except UsageError:  # it has started meanwhile, say
+        return False
+    return True
 
 
 def _squeue(arrays: Sequence[Array]) -> Elements:

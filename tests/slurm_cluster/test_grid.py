@@ -62,6 +62,13 @@ def test_long_arrays_are_split_and_what_is_cancelled_is_missing(
     for job in runs:
         assert f"afterany:{stages}" in cluster.job(f"{job}_0")["Dependency"]
 
+    cluster.cancel(stages)
+    cluster.wait(lambda: grid.states()["missing"] == STAGES, 60, "end of the stages")
+    assert grid.retry("--missing").code == 0
+    again = grid.seats()[next(job["key"] for job in grid.status() if not job["is_run"])]
+    for job in runs:  # which waited for the stages, and still do
+        assert f"afterany:{again.partition('_')[0]}" in cluster.job(f"{job}_0")["Dependency"]
+
     cluster.cancel(*cluster.unfinished())
     cluster.wait(lambda: not cluster.unfinished(), 60, "end of all jobs")
     assert grid.states() == {"missing": RUNS + STAGES}

@@ -141,7 +141,7 @@ def test_teacher_lead_is_a_stage_before(lead: float, epochs: int | None) -> None
         assert teacher.identity(OWN) == start.identity(OWN)
     else:
         assert teacher.inputs.keys() == {"network"}
-    assert teacher.inputs["network"].identity(OWN) == start.identity(OWN)
+        assert teacher.inputs["network"].identity(OWN) == start.identity(OWN)
         assert teacher.stage.length(teacher.knobs, task.training) == epochs
     # What the lead has left of the 16 epochs that a student has in all.
     assert tiny.stage_of(node, task).epochs == 16 - (epochs or 0)
