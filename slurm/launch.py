@@ -15,7 +15,7 @@ from slurm.ledger import Array, Submission
 from slurm.payload import logs_of, workers
 
 # A job that is stopped goes on as often as it takes; the worker ends what gets no further.
-_TIMEOUTS = 1_000_000
+TIMEOUTS = 1_000_000
 Say = Callable[[str], None]
 
 
@@ -35,7 +35,7 @@ def submit_arrays(
     for plan in made:
         array = as_submitted(plan)
         submission = ledger.with_array(submission, array)
-        executor = SlurmExecutor(logs_of(submission), _TIMEOUTS, python=submission.settings.python)
+        executor = SlurmExecutor(logs_of(submission), TIMEOUTS, python=submission.settings.python)
         executor.update_parameters(**sbatch_options(submission, plan, known))
         try:
             jobs = executor.submit_array(workers(submission, plan))

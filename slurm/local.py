@@ -18,7 +18,7 @@ from types import FrameType
 from itmc.errors import UsageError
 from slurm.arrays import ArrayPlan
 from slurm.code import PROJECT
-from slurm.launch import Say, counted, described
+from slurm.launch import TIMEOUTS, Say, counted, described
 from slurm.ledger import Submission
 from slurm.payload import logs_of, workers
 from slurm.settings import ClusterSettings
@@ -158,7 +158,9 @@ def _started(submission: Submission, element: _Element, gpus: tuple[int, ...]) -
     settings, folder = submission.settings, logs_of(submission)
     pickle = JobPaths(folder, job_id=element.name).submitted_pickle
     if not pickle.exists():  # else that which it left to go on with
-        DelayedSubmission(element.worker).dump(pickle)
+        delayed = DelayedSubmission(element.worker)
+        delayed.set_timeout(settings.time, TIMEOUTS)
+        delayed.dump(pickle)
     python = settings.python or shlex.quote(sys.executable)
     command = f"exec {python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     script = "\n".join([*settings.setup, command])

@@ -14,8 +14,11 @@ from slurm.code import code_version, refuse_other_code
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of three files."""
-    for name in ("itmc/a.py", "itmc/deep/b.py", "suites/c.py", "results/unrelated.py"):
+    """A project of four files that count, and some that do not."""
+    for name in (
+        "itmc/a.py", "itmc/deep/b.py", "suites/c.py", "slurm/worker.py", "slurm/status.py",
+        "results/unrelated.py",
+    ):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"# {name}\n")
     monkeypatch.setattr(code, "PROJECT", tmp_path)
@@ -39,12 +42,14 @@ def refusal(planned: Path) -> str:
 def test_what_counts_as_code() -> None:
     found = code_version()
     assert {"itmc/errors.py", "suites/worker.py", "torch", "numpy"} <= found.keys()
-    assert not [name for name in found if name.startswith(("results/", "slurm/", "tests/"))]
+    others = [name for name in found if name.startswith(("results/", "slurm/", "tests/"))]
+    assert others == ["slurm/worker.py"]
 
 
 def test_equal_code_is_accepted(project: Path, planned: Path) -> None:
     refuse_other_code(planned)
-    (project / "results" / "unrelated.py").write_text("changed")
+    for name in ("results/unrelated.py", "slurm/status.py"):
+        (project / name).write_text("changed")
     (project / "itmc" / "notes.txt").write_text("new")
     refuse_other_code(planned)
 
@@ -57,6 +62,8 @@ def test_the_first_file_that_changed_is_named(project: Path, planned: Path) -> N
     (project / "itmc" / "deep" / "b.py").write_text("changed")
     said = refusal(planned)
     assert "itmc/deep/b.py" in said and " and 1 more" in said
+    (project / "slurm" / "worker.py").write_text("changed")
+    assert " and 2 more" in refusal(planned)
 
 
 def test_files_that_come_and_go_are_changes(project: Path, planned: Path) -> None:

@@ -122,12 +122,39 @@ def test_the_settings_stay_unless_options_change_them(
     assert option(cluster.scripts[-1], "mem") == "32GB"
 
 
-def test_settings_that_contradict_the_runs_are_refused(
+def test_each_page_keeps_its_own_settings(
+    submitted: Path, submit: Call, retry: Call, cluster: FakeCluster
+) -> None:
+    """And not those of the last."""
+    more = [word.replace("source_only,kd", "dann") for word in GRID]
+    assert submit(*more, "--partition", "short", "--time", "30", "--out", submitted).code == 0
+    cluster.says("squeue", "")
+    before = len(cluster.scripts)
+    assert retry(submitted, "--mem", "8GB").code == 0
+    asked = {
+        (option(script, "partition"), option(script, "time"), option(script, "mem"))
+        for script in cluster.scripts[before:]
+    }
+    assert asked == {("long", "90", "8GB"), ("short", "30", "8GB")}
+    assert {(p.settings.partition, p.settings.time) for p in pages(submitted)[2:]} == {
+        ("long", 90), ("short", 30),
+    }  # fmt: skip
+
+
+def test_device_and_threads_follow_from_the_settings(
     submitted: Path, retry: Call, cluster: FakeCluster
 ) -> None:
-    answer = retry(submitted, "--gpus-per-node", "1")
-    assert answer.code == 2 and "--device cpu and 1 GPUs a node contradict" in answer.err
-    assert len(cluster.scripts) == 3
+    """The runs were planned for one core; they are the same on other machines."""
+    assert retry(submitted, "--gpus-per-node", "1", "--cpus-per-task", "6").code == 0
+    assert option(cluster.scripts[-1], "gpus-per-node") == "1"
+    places = pages(submitted)[-1].places
+    assert (places["device"], places["threads"]) == ("cuda", 6)
+    cluster.says("squeue", "")
+    words = ("--gpus-per-node", "0", "--runs-per-job", "2", "--cpus-per-task", "4")
+    assert retry(submitted, *words).code == 0
+    assert option(cluster.scripts[-1], "gpus-per-node") is None
+    places = pages(submitted)[-1].places
+    assert (places["device"], places["threads"]) == ("cpu", 2)
 
 
 def test_a_dry_run_submits_nothing(submitted: Path, retry: Call, cluster: FakeCluster) -> None:

@@ -68,7 +68,7 @@ def test_what_is_no_time(text: str) -> None:
     ("words", "named"),
     [
         (("--time", "0"), "--time 0"),
-        (("--time", "0:30"), "time 1 min is over before"),
+        (("--time", "0:30"), "a --time of 1 min is over before"),
         (("--nodes", "0"), "--nodes '0'"),
         (("--nodes", "two"), "--nodes 'two'"),
         (("--gpus-per-node", "-1"), "--gpus-per-node '-1'"),
@@ -132,6 +132,14 @@ def test_a_packed_job_has_a_core_for_each_run() -> None:
     assert settings("--runs-per-job", "4", "--cpus-per-task", "2").cpus == 2
     assert settings("--gpus-per-node", "0").tasks_per_node == 1
     assert settings("--gpus-per-node", "4", "--nodes", "2").processes == 8
+
+
+def test_the_pace_that_is_assumed() -> None:
+    """Of a GPU or of a core, unless the file names one."""
+    assert settings().tflops is None
+    assert settings("--gpus-per-node", "1").assumed_tflops == 5
+    assert settings("--gpus-per-node", "0").assumed_tflops == 0.03
+    assert settings("--gpus-per-node", "1", base={"tflops": 7}).assumed_tflops == 7
 
 
 def test_the_files_that_come_with_the_project() -> None:

@@ -46,6 +46,7 @@ def test_what_is_finished_is_done_whatever_else_is_said(
     fail(tmp_path, "k", "too early", AFTER)
     (found,) = one(tmp_path, array("a", ["k"]))
     assert (found.state, found.reason, found.array) == ("done", "", None)
+    assert found.epochs == found.entry.epochs == 10  # whatever of its progress is still there
 
 
 def test_a_finished_stage_has_another_file(cluster: FakeCluster, tmp_path: Path) -> None:
@@ -87,7 +88,9 @@ def test_packed_jobs_have_a_fate_each(cluster: FakeCluster, tmp_path: Path) -> N
     train(tmp_path, "m", 2, 1.0)
     held = array("a", keys)
     cluster.says("squeue", "a|7|N/A|RUNNING|None\n")
-    assert [s.state for s in one(tmp_path, held, keys=keys)] == ["done", "failed", "running"]
+    found = one(tmp_path, held, keys=keys)
+    assert [s.state for s in found] == ["done", "failed", "running"]
+    assert [s.is_in_hand for s in found] == [False, False, True]
     cluster.says("squeue", "")
     cluster.says("sacct", "7|NODE_FAIL|0:0\n")
     log(tmp_path, "7", "")
@@ -104,6 +107,36 @@ def test_what_was_cancelled_while_it_waited_is_missing(
     assert told(one(tmp_path, held)) == [("missing", "cancelled before it started")]
     cluster.says("sacct", "7|CANCELLED by 1000|0:0\n")
     assert told(one(tmp_path, held)) == [("missing", "cancelled before it started")]
+
+
+def test_each_tells_what_it_was_submitted_as(cluster: FakeCluster, tmp_path: Path) -> None:
+    """An element of an array, or a job that is none; nothing before it has a number."""
+    keys = ("done", "failed", "queued", "gone")
+    cluster.says("squeue", "a|7|2|PENDING|Priority\n")
+    finish(tmp_path, "done")
+    fail(tmp_path, "failed", "NaN", AFTER)
+    found = one(tmp_path, array("a", *((key,) for key in keys)), keys=keys)
+    assert [s.job for s in found] == ["7_0", "7_1", "7_2", "7_3"]
+    assert [s.state for s in found] == ["done", "failed", "queued", "missing"]
+    assert [s.is_in_hand for s in found] == [False, False, True, False]
+    assert [s.job for s in one(tmp_path, array("b", ["k"]))] == ["7"]
+    assert [s.job for s in one(tmp_path, array("c", ["k"], number=None))] == [""]
+
+
+def test_the_cluster_is_asked_only_about_what_is_not_finished(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    made = page(tmp_path, [entry(k) for k in "klm"], array("a", ["k"]), array("b", ["l", "m"]))
+    for key in "kl":
+        finish(tmp_path, key)
+    standings(tmp_path, [made])
+    (call,) = cluster.calls("squeue")
+    assert call.endswith("--name=b")
+    finish(tmp_path, "m")
+    cluster.says("squeue", "", 1, "slurm_load_jobs error\n")
+    cluster.lacks("sacct")
+    assert [s.state for s in standings(tmp_path, [made])] == ["done"] * 3
+    assert len(cluster.calls("squeue")) == 1
 
 
 def test_what_was_never_submitted_is_missing(cluster: FakeCluster, tmp_path: Path) -> None:

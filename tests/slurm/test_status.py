@@ -17,6 +17,7 @@ from tests.slurm.fake import FakeCluster
 from tests.suites.conftest import REPOSITORY, Call
 
 KEYS = ("done", "running", "queued", "failed", "missing")
+KEYS_OF_20 = [(f"k{n}",) for n in range(20)]
 
 
 @pytest.fixture
@@ -49,9 +50,10 @@ def test_what_it_shows(status: Call, mixed: Path) -> None:
     assert rows["level"] == ["jobs", "done", "running", "queued", "failed", "missing"]
     assert (rows["0"], rows["1"]) == (["1", "1"], ["5", "1", "1", "1", "1", "1"])
     assert rows["all"] == ["6", "2", "1", "1", "1", "1"]
-    assert "  title of failed: loss is no number\n" in answer.out
-    assert "  title of missing: cancelled before it started\n" in answer.out
-    assert "  title of running: epoch 5 of 10, 2 min to go\n" in answer.out  # 5 x 20 s
+    assert "  title of failed (failed, job 7_3): loss is no number\n" in answer.out
+    assert "  title of missing (missing, job 7_4): cancelled before it started\n" in answer.out
+    to_go = "epoch 5 of 10, 2 min to go\n"  # 5 x 20 s
+    assert f"  title of running (running, job 7_1): {to_go}" in answer.out
     assert "1 queued: QOSMaxGRESPerUser" in answer.out
 
 
@@ -102,6 +104,7 @@ def test_all_is_done(status: Call, cluster: FakeCluster, tmp_path: Path) -> None
     out = tmp_path / "out"
     ledger.write(page(out, [entry("k")], array("a", ["k"])))
     finish(out, "k")
+    cluster.lacks("squeue")  # nothing is left to be asked
     answer = status(out)
     assert answer.code == 0 and "nothing waits or runs" in answer.out
 
@@ -110,11 +113,39 @@ def test_long_lists_are_cut_unless_asked_for(
     status: Call, cluster: FakeCluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    ledger.write(page(out, [entry(f"k{n}") for n in range(20)]))
+    ledger.write(page(out, [entry(f"k{n}") for n in range(20)], array("a", *KEYS_OF_20)))
+    for n in range(20):
+        fail(out, f"k{n}", f"reason {n}", AFTER)
     answer = status(out)
-    assert answer.out.count("was not submitted") == 15 and "and 5 more; --all" in answer.out
+    assert answer.out.count(": reason ") == 15 and "and 5 more; --all" in answer.out
     answer = status(out, "--all")
-    assert answer.out.count("was not submitted") == 20 and "more" not in answer.out
+    assert answer.out.count(": reason ") == 20 and "more" not in answer.out
+
+
+def test_what_has_the_same_reason_is_summed(
+    status: Call, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    """Root causes come before what failed for want of them."""
+    out = tmp_path / "out"
+    keys = ("k", "l", "m", "n")
+    held = array("a", *((key,) for key in keys))
+    ledger.write(page(out, [*(entry(key) for key in keys), entry("o"), entry("p")], held))
+    for key in keys[:3]:
+        fail(out, key, "needs a failed stage: NaN", AFTER)
+    fail(out, "n", "NaN", AFTER)
+    wanted = "3 jobs, such as title of k (k, job 7_0): needs a failed stage: NaN"
+    lines = status(out).out.splitlines()
+    assert lines[lines.index("FAILED:") + 1 :] == [
+        "  title of n (n, job 7_3): NaN", f"  {wanted}", "MISSING:",
+        "  2 jobs, such as title of o (o): was not submitted",
+    ]  # fmt: skip
+    lines = status(out, "--all").out.splitlines()
+    assert lines[lines.index("FAILED:") + 1 :] == [
+        *(f"  title of {key} ({key}, job 7_{n}): needs a failed stage: NaN"
+          for n, key in enumerate(keys[:3])),
+        "  title of n (n, job 7_3): NaN", "MISSING:",
+        "  title of o (o): was not submitted", "  title of p (p): was not submitted",
+    ]  # fmt: skip
 
 
 def test_for_programs(status: Call, mixed: Path) -> None:
@@ -125,9 +156,12 @@ def test_for_programs(status: Call, mixed: Path) -> None:
     assert found["failed"]["reason"] == "loss is no number"
     assert found["stage"] == {
         "key": "stage", "title": "title of stage", "is_run": False, "level": 0, "state": "done",
-        "reason": "", "epochs": [0, 10], "array": None,
+        "reason": "", "epochs_done": 10, "epochs": 10, "job": "6", "array": None,
+        "folder": str(mixed / "stages" / "stage"),
     }  # fmt: skip
-    assert (found["running"]["epochs"], found["running"]["array"]) == ([5, 10], "a")
+    running = found["running"]
+    assert (running["epochs_done"], running["epochs"], running["array"]) == (5, 10, "a")
+    assert (running["job"], running["folder"]) == ("7_1", str(mixed / "running"))
 
 
 @pytest.mark.parametrize(("last", "code"), [("finish", 0), ("fail", 1)])
@@ -149,7 +183,11 @@ def test_watching_ends_with_the_last(
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
     answer = status(out, "--watch", "3")
     assert answer.code == code and looks == [3, 3]
-    assert "nothing waits or runs" in answer.out
+    frames = answer.out.split("level  jobs")[1:]  # one below the other: this is no terminal
+    assert len(frames) == 3 and ["nothing waits or runs" in one for one in frames] == [
+        False, False, True,
+    ]  # fmt: skip
+    assert "\x1b" not in answer.out
 
 
 def test_ctrl_c_ends_watching(
@@ -172,6 +210,8 @@ def test_wrong_usage_is_one_line(status: Call, cluster: FakeCluster, mixed: Path
     assert answer.err.startswith("slurm.status: nothing was submitted for ")
     answer = status(mixed, "--watch", "0")
     assert answer.code == 2 and "'0' is not allowed" in answer.err
+    answer = status(mixed, "--json", "--watch")
+    assert answer.code == 2 and answer.err.startswith("slurm.status: --json is for one look")
     cluster.says("squeue", "", 1, "slurm_load_jobs error\n")
     answer = status(mixed)
     assert (answer.code, answer.err) == (

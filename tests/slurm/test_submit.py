@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from slurm import ledger
+from suites.planning import Planned, planned
 from suites.run import main as run
 from tests.slurm.conftest import GRID
 from tests.slurm.factory import finish
@@ -83,8 +84,14 @@ def test_the_same_comes_of_it_without_a_cluster(
     out = tmp_path / "out"
     answer = submit(*BROKEN, "--cluster", *words, "--out", out)
     assert answer.code == 1
-    assert "FAILED kd hand->print c=0.5 seed 0: NotFiniteError: " in answer.err
+    assert re.search(
+        r"^\[\d/6\] kd hand->print c=0\.5 seed 0: FAILED: NotFiniteError: ",
+        answer.err,
+        re.MULTILINE,
+    )
     assert answer.err.count("FAILED") == 1
+    assert len(re.findall(r"^\[\d/6\] .*: finished$", answer.err, re.MULTILINE)) == 5
+    assert answer.err.splitlines()[-1] == "5 of 6 jobs finished"
     assert len(records(reference)) == 2
     assert records(out) == records(reference)
     assert weights(out) == weights(reference)
@@ -92,7 +99,9 @@ def test_the_same_comes_of_it_without_a_cluster(
     assert len(failures(out)) == 1
     looked = status(out)
     assert looked.code == 1 and "nothing waits or runs" in looked.out
-    assert "kd hand->print c=0.5 seed 0: NotFiniteError: " in looked.out
+    assert re.search(
+        r"^  kd hand->print c=0\.5 seed 0 \([0-9a-f]+\): NotFiniteError: ", looked.out, re.MULTILINE
+    )
     if words[0] == "local":
         keys = [*records(out), *failures(out)]
         assert all((out / key / "log.txt").exists() for key in keys)  # each run has its own
@@ -117,8 +126,8 @@ def test_what_waits_here_is_in_the_ledger_from_the_beginning(
 
     monkeypatch.setattr("slurm.local._here", look)
     answer = submit(*GRID, "--cluster", "debug", "--out", out)
-    assert seen == [5, 5, 5]
-    assert answer.code == 1 and answer.err.count(": ended without a result") == 5
+    assert seen == [5]
+    assert answer.code == 1 and answer.err.splitlines()[-1] == "0 of 5 jobs finished"
 
 
 OPTIONS = (
@@ -246,11 +255,11 @@ def test_what_sbatch_refuses_is_submitted_by_the_same_command(
     assert answer.code == 2
     last = answer.err.splitlines()[-1]
     assert last.startswith("slurm.submit: sbatch refused itmc-digits-") and told in last
-    assert "1 of the grid's arrays are submitted; the same command submits the rest" in last
+    assert "1 array before it are submitted; submit again for the rest" in last
     assert "Traceback" not in answer.err
     (page,) = ledger.read(out)
     assert [array.job for array in page.arrays] == ["101", None]
-    assert status(out).out.count("was not submitted") == 4
+    assert status(out, "--all").out.count("was not submitted") == 4
     cluster.refuses(NEVER, "")
     answer = submit(*GRID, "--out", out)
     assert answer.code == 0 and "1 jobs wait or run already" in answer.err
@@ -258,6 +267,60 @@ def test_what_sbatch_refuses_is_submitted_by_the_same_command(
         None, "afterany:101", "afterany:103",
     ]  # fmt: skip
     assert status(out).code == 0
+
+
+@pytest.mark.parametrize(("said", "told"), [INVALID, TOO_MANY])
+def test_where_the_first_array_is_refused_nothing_is_left(
+    submit: Call, cluster: FakeCluster, tmp_path: Path, said: str, told: str
+) -> None:
+    out = tmp_path / "out"
+    cluster.refuses(1, said)
+    answer = submit(*GRID, "--out", out)
+    assert answer.code == 2
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("slurm.submit: sbatch refused itmc-digits-") and told in last
+    assert last.endswith(". Nothing is submitted; correct it and submit again")
+    assert ledger.read(out) == []
+    cluster.refuses(NEVER, "")
+    assert submit(*GRID, "--out", out).code == 0
+    assert len(ledger.read(out)) == 1 and len(cluster.scripts) == 3
+
+
+def test_the_code_is_that_of_the_beginning(
+    submit: Call, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is changed while a grid is planned is not what was planned."""
+    order: list[str] = []
+
+    def version() -> dict[str, str]:
+        order.append("code")
+        return {"itmc/errors.py": f"look {len(order)}"}
+
+    def plan(*words: Any) -> Planned:
+        order.append("plan")
+        return planned(*words)
+
+    monkeypatch.setattr("slurm.code.code_version", version)
+    monkeypatch.setattr("slurm.submit.planned", plan)
+    assert submit(*GRID, "--out", tmp_path / "out").code == 0
+    assert order == ["code", "plan"]
+    (written,) = (tmp_path / "out" / "slurm" / "logs").glob("*/code.json")
+    assert json.loads(written.read_bytes()) == {"itmc/errors.py": "look 1"}
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_batch_that_cannot_be_parted_is_refused(
+    submit: Call, cluster: FakeCluster, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    batch = ("--set", "training.batch_size=32", "--out", out)
+    answer = submit(*GRID, "--nodes", "3", *words, *batch)
+    assert answer.code == 2 and cluster.scripts == []
+    assert answer.err.splitlines()[-1].startswith(
+        "slurm.submit: training.batch_size 32 cannot be parted evenly between 3 processes"
+    )
+    assert ledger.read(out) == []
+    assert submit(*GRID, "--nodes", "4", *words, *batch).code == 0
 
 
 def test_the_names_of_arrays_part_no_list(
@@ -296,7 +359,7 @@ def test_a_dry_run_shows_all_and_writes_nothing(
         "level 2, NAME-2: 2 jobs with 2 runs, after NAME-1",
     ]
     assert re.search(r"^about \S+ core-hours; ", answer.out, re.MULTILINE)
-    assert "5 TFLOP/s a run, an assumption" in answer.out
+    assert "estimated with 0.03 TFLOP/s a run, assumed until" in answer.out
     assert "#SBATCH --partition=long\n" in answer.out and "\nsrun " in answer.out
     assert not out.exists() and cluster.scripts == []
 

@@ -16,9 +16,10 @@ from submitit.core.utils import DelayedSubmission
 from itmc.domains.store import Domain, open_domain
 from slurm import payload
 from slurm.arrays import ArrayPlan
+from slurm.code import code_version
 from slurm.recall import new_submission
 from slurm.settings import ClusterSettings
-from slurm.worker import CHECKPOINT, FailedRunsError, Task, Worker
+from slurm.worker import _IN_VAIN, CHECKPOINT, FailedRunsError, Task, Worker
 from suites import worker as suites_worker
 from suites.folders import FAILURE, is_finished, job_folder, recorded_failure
 from suites.plan import Job
@@ -34,7 +35,7 @@ def make(asked: Planned) -> Make:
     """A worker for those jobs of GRID that have these titles."""
     settings = ClusterSettings()
     page = new_submission(asked.plan.jobs, asked.places, ("x",), "debug", settings)
-    payload.prepare(page)
+    payload.prepare(page, code_version())
 
     def made(*titles: str) -> Worker:
         jobs = tuple(job for title in titles for job in asked.plan.jobs if job.title == title)
@@ -146,6 +147,19 @@ def test_what_failed_is_tried_again(make: Make) -> None:
     assert not (folder(worker, worker.tasks[0]) / FAILURE).exists()
 
 
+def test_a_failure_of_before_is_gone_once_it_is_tried_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a job that is stopped then would not go on."""
+    worker = make(PRETRAIN)
+    fail(worker.out, worker.tasks[0].key, "loss is no number", AFTER, is_run=False)
+    monkeypatch.setattr("slurm.worker._one_by_one", lambda *_: None)  # stopped at once
+    with pytest.raises(FailedRunsError, match="is not finished"):
+        worker()
+    assert reasons(worker) == [""]
+    assert worker.checkpoint() is not None
+
+
 def test_a_stopped_job_goes_on_as_a_further_one(make: Make, tmp_path: Path) -> None:
     worker = make(PRETRAIN)
     delayed = worker.checkpoint()
@@ -165,22 +179,33 @@ def again(worker: Worker) -> Worker:
     return function
 
 
+GIVEN_UP = "was stopped by the cluster 5 times in a row with nothing done in between; "
+
+
+def in_vain(worker: Worker, times: int = _IN_VAIN - 1) -> Worker:
+    """The worker that goes on after so many stops with nothing done."""
+    for _ in range(times):
+        worker = again(worker)
+    return worker
+
+
 def test_a_job_that_gets_no_further_is_given_up(make: Make) -> None:
-    worker = again(make(PRETRAIN, TRAIN))
+    worker = in_vain(make(PRETRAIN, TRAIN))
+    assert reasons(worker) == ["", ""]
     assert worker.checkpoint() is None
     for said in reasons(worker):
-        assert "twice with nothing done in between" in said and "--time" in said
+        assert said.startswith(GIVEN_UP) and "--time" in said
 
 
 def test_what_has_failed_does_not_go_on(make: Make) -> None:
     """It keeps its reason, also where the others are given up."""
     first = make(PRETRAIN, TRAIN)
     fail(first.out, first.tasks[1].key, "loss is no number", AFTER, is_run=False)
-    worker = again(first)
+    worker = in_vain(first)
     assert [task.title for task in worker.tasks] == [PRETRAIN]
     assert worker.checkpoint() is None
     stopped, failed = reasons(first)
-    assert "twice with nothing done in between" in stopped and failed == "loss is no number"
+    assert stopped.startswith(GIVEN_UP) and failed == "loss is no number"
 
 
 def test_a_job_with_nothing_left_is_not_started_again(make: Make) -> None:
@@ -190,19 +215,20 @@ def test_a_job_with_nothing_left_is_not_started_again(make: Make) -> None:
 
 
 def test_a_job_that_gets_further_goes_on(make: Make) -> None:
-    """By a checkpoint, or by a task that is finished meanwhile."""
+    """By a checkpoint, or by a task that is finished meanwhile; then it counts anew."""
     worker = make(PRETRAIN, TRAIN)
     path = folder(worker, worker.tasks[0]) / CHECKPOINT
     path.parent.mkdir(parents=True)
     path.touch()
     for turn in (1, 2):
-        worker = again(worker)
+        worker = in_vain(again(worker))
         os.utime(path, ns=(turn, turn))
-    worker = again(worker)
+    worker = in_vain(again(worker))
     finish(worker.out, worker.tasks[1].key, is_run=False)
-    worker = again(worker)
+    worker = in_vain(again(worker))
     assert [task.title for task in worker.tasks] == [PRETRAIN]
     assert worker.checkpoint() is None
+    assert reasons(worker)[0].startswith(GIVEN_UP)
 
 
 def test_what_is_pickled_is_small_and_loads_no_torch(
