@@ -262,7 +262,8 @@ def child(
     except Stopped:
         connection.send(("stopped",))
     except LeaseLostError as error:
-        connection.send(("lost", str(error)))
+        # One of several processes cannot wait for the folder by itself: all of them end.
+        connection.send(("stopped",) if world().size > 1 else ("lost", str(error)))
     except Exception as error:  # whatever it is, it is this job's failure and no other's
         together = world().size > 1
         if together and control.is_stopping:  # the others have stopped, and left this one alone
