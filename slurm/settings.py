@@ -62,7 +62,7 @@ class ClusterSettings(Frozen):
     qos: str | None = None
     time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)
     """Limit of a job, in minutes. A run that takes longer is stopped with its checkpoint before it
-    is over, and goes on in a further job."""
+    is over, and goes on in a further job. Without a cluster nothing is limited."""
     nodes: int = Field(1, ge=1)
     """Of a single run: with more than one process (nodes times GPUs) they train it together."""
     gpus_per_node: int | None = Field(None, ge=0)
