@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from itmc.domains.batches import Batch
 from itmc.networks.build import Network
 from itmc.parallel import of_first
 from itmc.training import checkpoint
@@ -74,7 +76,7 @@ def train(
 def _train_epoch(
     stage: Stage, epoch: Epoch, folder: Path, history: list[dict[str, Any]], control: Control
 ) -> None:
-    """What is left of one epoch: the training step of the whole benchmark."""
+    """What is left of one epoch, step by step."""
 
     def save() -> None:
         with clock.counts("checkpoint"):
@@ -87,15 +89,24 @@ def _train_epoch(
         with clock.counts("data"):
             batch = context.batches.at(stage.first_epoch * context.steps_per_epoch + step)
         with clock.counts("train"):
-            progress = stage.progress(step / (stage.epochs * context.steps_per_epoch))
-            losses = stage.losses(batch, progress)
-            torch.autograd.backward(torch.stack(list(losses.values())).sum())
-            stage.sum_gradients()
-            stage.after_backward(progress)
-            stage.update(progress)
+            losses = train_step(stage, batch, step / (stage.epochs * context.steps_per_epoch))
         # Its values are looked at once an epoch, or to save: no other step waits for the device.
         epoch.add(losses)
         control.after_step(save)
+
+
+def train_step(stage: Stage, batch: Batch, done: float) -> dict[str, Tensor]:
+    """The training step of the whole benchmark; returns its losses, which may still be awaited.
+
+    ``done`` in [0, 1]: the share of the stage's steps that is over.
+    """
+    progress = stage.progress(done)
+    losses = stage.losses(batch, progress)
+    torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    stage.sum_gradients()
+    stage.after_backward(progress)
+    stage.update(progress)
+    return losses
 
 
 def _taken_up(stage: Stage, folder: Path) -> tuple[list[dict[str, Any]], Epoch]:
