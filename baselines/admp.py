@@ -15,9 +15,10 @@ from itmc.losses.precision import at_least_float32
 from itmc.training.adapt import Adapt, learner
 from itmc.training.config import TrainingConfig
 from itmc.training.distil import AdaptedTeacher
+from itmc.training.forward import both_domains, outputs
 from itmc.training.masking import Masking, Masks, MasksConfig
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.stage import Context, Handover, Passes, both_domains, outputs
+from itmc.training.stage import Context, Handover, Passes
 
 
 class Losses(MasksConfig):
@@ -73,10 +74,10 @@ class DoubleMasks(Masking):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         knobs, network = self.knobs, self.learners["student"].network
         with torch.no_grad():
-            logits = outputs(self.guides["teacher"], batch.target).logits
+            logits = outputs(self.guides["teacher"], batch.target, self.context).logits
         guide = at_least_float32(logits).softmax(1)
         with self.masks.applied():
-            source, target = both_domains(network, batch, self.context.training)
+            source, target = both_domains(network, batch, self.context)
         each = F.cross_entropy(target.logits, guide.argmax(1), reduction="none")
         difference = (at_least_float32(target.logits).softmax(1) - guide).abs().mean()
         divergence = knobs.divergence * difference

@@ -11,8 +11,8 @@ from torch import Tensor
 from itmc.domains.batches import Batch
 from itmc.losses.distillation import dkd
 from itmc.training.distil import AdaptedTeacher, Distil, DistilConfig, distilled
+from itmc.training.forward import both_domains
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.stage import both_domains
 
 
 class Losses(DistilConfig):
@@ -42,7 +42,7 @@ class Decoupled(Distil):
         knobs = self.knobs
         weight = min(1.0, progress / knobs.warmup) if knobs.warmup else 1.0
         guide_source, guide_target = self.guidance(batch)
-        source, target = both_domains(self.student, batch, self.context.training)
+        source, target = both_domains(self.student, batch, self.context)
         settings = knobs.alpha, knobs.beta, knobs.temperature
         pseudo = guide_target.logits.argmax(1)
         return {

@@ -11,8 +11,8 @@ from torch import Tensor
 from itmc.domains.batches import Batch
 from itmc.losses.distillation import kd
 from itmc.training.distil import AdaptedTeacher, Distil, DistilConfig, distilled
+from itmc.training.forward import both_domains
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.stage import both_domains
 
 
 class Losses(DistilConfig):
@@ -37,7 +37,7 @@ class PlainKD(Distil):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         alpha, tau = self.knobs.alpha, self.knobs.temperature
         guide_source, guide_target = self.guidance(batch)
-        source, target = both_domains(self.student, batch, self.context.training)
+        source, target = both_domains(self.student, batch, self.context)
         return {
             "source_ce": (1 - alpha) * F.cross_entropy(source.logits, batch.labels),
             "kd_source": alpha * kd(source.logits, guide_source.logits, tau),

@@ -14,9 +14,10 @@ from itmc.losses.discrepancy import DiscrepancyName
 from itmc.losses.distillation import kd
 from itmc.training.adapt import learner
 from itmc.training.config import TrainingConfig
+from itmc.training.forward import both_domains
 from itmc.training.method import Method, Node, Start, register
 from itmc.training.narrow import NarrowKnobs, NarrowStage
-from itmc.training.stage import Context, Handover, Passes, both_domains
+from itmc.training.stage import Context, Handover, Passes
 
 
 class Losses(NarrowKnobs):
@@ -70,8 +71,8 @@ class Joint(NarrowStage):
         beta = knobs.beta_first * (knobs.beta_last / knobs.beta_first) ** progress
         teacher = self.learners["teacher"]
         assert teacher.discrepancy is not None
-        guide_source, guide_target = both_domains(teacher.network, batch, training)
-        source, target = both_domains(self.student, batch, training)
+        guide_source, guide_target = both_domains(teacher.network, batch, self.context)
+        source, target = both_domains(self.student, batch, self.context)
         strength = knobs.weight * training.gamma(progress)
         divergence = teacher.discrepancy(guide_source, guide_target, batch.labels, strength)
         alpha, tau = knobs.alpha, knobs.temperature

@@ -16,9 +16,10 @@ from itmc.losses.distillation import class_balance, consistency
 from itmc.networks.build import Network
 from itmc.training.adapt import learner
 from itmc.training.config import TrainingConfig
+from itmc.training.forward import both_domains, outputs
 from itmc.training.method import Method, Node, Start, register
 from itmc.training.narrow import NarrowKnobs, NarrowStage
-from itmc.training.stage import Context, Handover, Passes, both_domains, outputs
+from itmc.training.stage import Context, Handover, Passes
 
 
 class Losses(NarrowKnobs):
@@ -66,9 +67,9 @@ class Ensemble(NarrowStage):
         knobs = self.knobs
         noisy = Batch(self._noisy(batch.source), batch.labels, self._noisy(batch.target))
         network = self.learners["student"].network
-        source, target = both_domains(network, noisy, self.context.training)
+        source, target = both_domains(network, noisy, self.context)
         with torch.no_grad():
-            guide = outputs(self.average, self._noisy(batch.target))
+            guide = outputs(self.average, self._noisy(batch.target), self.context)
         logits = target.logits, guide.logits, knobs.threshold
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),

@@ -12,8 +12,8 @@ from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
 from itmc.losses.distillation import kd
 from itmc.training.distil import Distil, DistilConfig, distilled
+from itmc.training.forward import both_domains
 from itmc.training.method import Method, Node, Start, register
-from itmc.training.stage import both_domains
 
 
 class Losses(DistilConfig):
@@ -47,7 +47,7 @@ class CrossDomain(Distil):
         knobs, student = self.knobs, self.learners["student"]
         assert student.discrepancy is not None
         _, guide_target = self.guidance(batch)
-        source, target = both_domains(student.network, batch, self.context.training)
+        source, target = both_domains(student.network, batch, self.context)
         distillation = kd(target.logits, guide_target.logits, knobs.temperature)
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),

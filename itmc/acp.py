@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -154,7 +155,7 @@ class ACP:
     def _recalibrate(self, student: Network) -> None:
         images = training_images(self._context, self._config.bn_batches)
         with self._context.meter.watch([student], self._context.example):
-            recalibrate(student, images)
+            recalibrate(student, images, partial(self._context.compute, student))
 
     def _is_pruning(self) -> bool:
         """Whether there is more to prune, so that importance is still asked for."""

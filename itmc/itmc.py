@@ -81,7 +81,7 @@ class Alternate(Stage):
             self.learners["teacher"] = _learner(teacher, knobs.discrepancy, context)
         else:
             self.guides = {"teacher": teacher.network.eval().requires_grad_(False)}
-        self.tkd = TKD(knobs, context.training)
+        self.tkd = TKD(knobs, context)
         self.acp = ACP(knobs, knobs.compression, context, self.student, self.epochs)
 
     @classmethod

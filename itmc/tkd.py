@@ -15,8 +15,8 @@ from itmc.losses.discrepancy import DiscrepancyName
 from itmc.losses.distillation import kd
 from itmc.networks.build import Network, Outputs
 from itmc.networks.modes import in_eval_mode
-from itmc.training.config import TrainingConfig
-from itmc.training.stage import Learner, both_domains
+from itmc.training.forward import both_domains
+from itmc.training.stage import Context, Learner
 
 
 class TKDConfig(Frozen):
@@ -53,14 +53,14 @@ class TKDConfig(Frozen):
 class TKD:
     """The losses of teacher and student on one batch."""
 
-    def __init__(self, config: TKDConfig, training: TrainingConfig) -> None:
-        self._config, self._training = config, training
+    def __init__(self, config: TKDConfig, context: Context) -> None:
+        self._config, self._context = config, context
 
     def teacher_losses(
         self, teacher: Learner, batch: Batch, progress: float
     ) -> tuple[dict[str, Tensor], Outputs, Outputs]:
         """L_T = CE(T(x_s), y_s) + gamma D, and the outputs on source and target to guide with."""
-        source, target = both_domains(teacher.network, batch, self._training)
+        source, target = both_domains(teacher.network, batch, self._context)
         losses = {"teacher_ce": F.cross_entropy(source.logits, batch.labels)}
         if teacher.discrepancy is not None:
             strength = self._strength(progress)
@@ -75,7 +75,7 @@ class TKD:
     def guidance(self, teacher: Network, batch: Batch) -> tuple[Outputs, Outputs]:
         """Outputs of the teacher on source and target by a pass of its own, in eval mode."""
         with in_eval_mode(teacher):
-            return both_domains(teacher, batch, self._training)
+            return both_domains(teacher, batch, self._context)
 
     def student_losses(
         self,
@@ -90,7 +90,7 @@ class TKD:
         The guides are the teacher's outputs; ``kd`` detaches them.
         """
         beta, tau = self._config.beta(progress), self._config.temperature
-        source, target = both_domains(student.network, batch, self._training)
+        source, target = both_domains(student.network, batch, self._context)
         losses = {
             "student_ce": (1 - beta) * F.cross_entropy(source.logits, batch.labels),
             "student_kd_source": beta * kd(source.logits, guide_source.logits, tau),
@@ -106,5 +106,5 @@ class TKD:
 
     def _strength(self, progress: float) -> float:
         """gamma, times the factor on D."""
-        gamma = self._training.gamma(progress) if self._config.ramp else 1.0
+        gamma = self._context.training.gamma(progress) if self._config.ramp else 1.0
         return self._config.weight * gamma

@@ -13,7 +13,8 @@ from suites.options import SECTIONS, assignment
 _RUN = "suites.run"
 # Options that determine results and that all runs of a grid share; `--set` is added run by run.
 _SHARED = (
-    *("backbone", "weights", "teacher", "teacher_weights", "epochs", "image_size", "protocol"),
+    *("backbone", "weights", "teacher", "teacher_weights", "epochs", "image_size", "precision"),
+    "protocol",
 )
 # Those that say which runs the grid has.
 _OWN = ("methods", "tasks", "compression", "seeds")

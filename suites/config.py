@@ -202,6 +202,13 @@ class RunConfig(Frozen):
     data: DataConfig
     training: TrainingConfig
 
+    @field_validator("training")
+    @classmethod
+    def _settled(cls, value: TrainingConfig) -> TrainingConfig:
+        if value.precision == "auto":  # its name would then mean another result on each machine
+            raise ValueError("precision auto is to be settled before a run is planned")
+        return value
+
     @cached_property
     def key(self) -> str:
         """Name of the run's directory: the hash of configuration and code versions."""
@@ -263,7 +270,7 @@ def _pretraining(network: NetworkConfig, role: Role) -> Node | None:
 
 class Places(Frozen):
     """Where things are on this machine. None of it changes a result beyond rounding: another
-    device, or another number of threads, sums in another order."""
+    device, layout or number of threads, or a compiler, sums in another order."""
 
     out: Path
     data: Path
@@ -276,6 +283,8 @@ class Places(Frozen):
     teacher_weights_file: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1)
+    channels_last: bool = True
+    compile: bool = False
     asked: tuple[str, ...] = ()
     """Module and words of the command that asked for the grid, as far as they determine results,
     without what tells its runs apart; ``suites.asked`` makes a run's own command of them."""

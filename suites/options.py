@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from itmc.errors import UsageError
+from suites.command import at_least
 
 if TYPE_CHECKING:
     from itmc.training.method import Method
@@ -48,10 +49,31 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     add_store_option(parser)
     parser.add_argument("--epochs", type=int, help="epochs of adaptation of the unpruned network")
     parser.add_argument("--image-size", type=int, help="side of the input in pixels")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_machine_options(parser)
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.KEY=VALUE",
         help="a hyper-parameter of a method, or of network, data, training; may be repeated",
+    )  # fmt: skip
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """What to compute on, and how."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"),
+        help="what networks compute in (default: the suite's; auto: bf16 where the processor has "
+        "instructions for it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=at_least(1), help="of a run on the CPU (default: cores / --jobs)"
+    )
+    parser.add_argument(
+        "--channels-last", action=argparse.BooleanOptionalAction, default=True,
+        help="keep the channels of a pixel together in memory (default: yes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile", action="store_true",
+        help="have torch.compile translate the networks, anew whenever one has lost channels",
     )  # fmt: skip
 
 
@@ -86,6 +108,7 @@ def changes_of(options: argparse.Namespace) -> dict[str, Any]:
     for option, section, key in (
         ("epochs", "training", "epochs"),
         ("image_size", "data", "image_size"),
+        ("precision", "training", "precision"),
         ("backbone", "network", "backbone"),
         ("weights", "network", "weights"),
     ):
@@ -196,7 +219,9 @@ def places_of(
         weights_file=_weights_file(suite.network.weights),
         teacher_weights_file=teacher,
         device=machine.device,
-        threads=machine.threads,
+        threads=options.threads or machine.threads,
+        channels_last=options.channels_last,
+        compile=options.compile,
         asked=asked(options, module),
     )
 

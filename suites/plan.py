@@ -24,6 +24,7 @@ from itmc.training.method import (
     method,
     settings_of,
 )
+from itmc.training.precision import resolved
 from suites.config import Places, RunConfig, SuiteConfig, SuiteNetwork, SuiteTeacher
 
 # A training pass costs about three forward passes (one forward, two backward).
@@ -111,6 +112,8 @@ def grid(
     # What papers did not hold out of the source they trained on.
     paper = suite.protocol == "paper"
     data = suite.data.model_copy(update={"source_holdout": 0.0}) if paper else suite.data
+    precision = resolved(suite.training.precision, places.device)
+    training = suite.training.model_copy(update={"precision": precision})
     knobs = {
         chosen.name: knobs_of(chosen.name, settings_of(chosen.name, suite.methods))
         for chosen in methods
@@ -135,7 +138,7 @@ def grid(
             network=network,
             teacher=teacher if chosen.guided else None,
             data=data,
-            training=suite.training,
+            training=training,
         )
         for seed in suite.seeds
         for compression in compressions

@@ -87,7 +87,7 @@ def make_record(
         "cost": costs,
         "history": _student_history(run, history, histories, unpruned),
         "effort": _effort(run, [history, *histories.values()], phases, len(history)),
-        "environment": _environment(context.device),
+        "environment": _environment(context),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -230,7 +230,8 @@ def _peak_memory() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
+def _environment(context: Context) -> dict[str, Any]:
+    device, compute = context.device, context.compute
     on_gpu = device.type == "cuda"
     return {
         "git_commit": _git_commit(),
@@ -238,7 +239,9 @@ def _environment(device: torch.device) -> dict[str, Any]:
         | {name: metadata.version(name) for name in _VERSIONS},
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "machine": platform.machine(),
-        "precision": "fp32",
+        "precision": compute.precision,
+        "channels_last": compute.channels_last,
+        "compile": compute.compile,
         "core_version": CORE_VERSION,
         "threads": torch.get_num_threads(),
         "processes": world().size,

@@ -23,11 +23,13 @@ from itmc.errors import UsageError
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import write_atomic
 from itmc.networks.build import NetworkConfig
+from itmc.networks.compute import Compute
 from itmc.parallel import joined, of_first, world
 from itmc.training import checkpoint
 from itmc.training.control import Control, Stopped
 from itmc.training.loop import Report, train
 from itmc.training.method import Node, method
+from itmc.training.precision import resolved
 from itmc.training.stage import Context, Handover
 from suites.config import Places, RunConfig
 from suites.folders import (
@@ -188,16 +190,21 @@ def _open(run: RunConfig, places: Places) -> Opened:
     unlabelled = Unlabelled(target.images, trained_rows(target))
     batches = Batches(training, unlabelled, data, run.training.batch_size, run.seed, device)
 
+    precision = resolved(run.training.precision, places.device)
+    compute = Compute(precision, places.channels_last, places.compile)
+
     def context(network: NetworkConfig, file: Path | None, teacher: Context | None) -> Context:
         weights = None if file is None else str(file)
-        return Context(network, run.training, batches, run.seed, device, weights, teacher)
+        return Context(
+            network, run.training, batches, run.seed, device, weights, teacher, compute=compute
+        )
 
     teacher: Context | None = None
     if run.teacher is not None:
         teacher = context(run.teacher, places.teacher_weights_file, None)
     return Opened(
         context(run.network, places.weights_file, teacher),
-        lambda crops: Evaluator(training, validation, target, data, device, crops),
+        lambda crops: Evaluator(training, validation, target, data, device, crops, compute),
         {domain.name: list(domain.gaps) for domain in (source, target)},
     )
 
@@ -224,10 +231,11 @@ def _keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    never = -1  # a threshold of 2 GiB, the largest, is less than what a step of ResNet-50 frees
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):  # glibc; musl has none
         library.mallopt(mmap_threshold, 1 << 30)
-        library.mallopt(trim_threshold, (1 << 31) - 1)
+        library.mallopt(trim_threshold, never)
 
 
 def child(

@@ -17,6 +17,7 @@ from itmc.domains.store import Domain
 from itmc.errors import UsageError
 from itmc.evaluation import validators
 from itmc.networks.build import Network
+from itmc.networks.compute import Compute
 from itmc.parallel import gathered, world
 
 # Source training images that DEV's domain classifier sees.
@@ -37,13 +38,14 @@ class Evaluator:
         data: DataConfig,
         device: torch.device,
         crops: int = 1,
+        compute: Compute | None = None,
     ) -> None:
         """``crops``: 1 for the centre, 10 for the corners and it, mirrored too; ten where ``data``
         asks for them as well. Of ``target`` the rows ``tested`` are judged, all where it has none.
 
         Raises UsageError where only some of these rows have a label.
         """
-        self._data, self._device = data, device
+        self._data, self._device, self._compute = data, device, compute or Compute()
         self._crops = max(crops, data.test_crops)
         self._source = (source.images, source.indices[:: max(1, len(source) // _DEV_SOURCE)])
         self._validation = (validation.images, validation.indices)
@@ -105,7 +107,7 @@ class Evaluator:
             some = images[own[start : start + _BATCH]]
             seen, said = [], []
             for batch in self._views(some):
-                outputs = network(batch.to(self._device))
+                outputs = self._compute(network, batch.to(self._device))
                 seen.append(outputs.features.float().cpu())
                 said.append(outputs.logits.float().cpu())
             features.append(torch.stack(seen).mean(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -57,9 +58,15 @@ class Network(nn.Module):
         )
         self.head = nn.Linear(bottleneck, classes)
 
-    def forward(self, images: Tensor) -> Outputs:
-        """``images``: float, ``(N, 3, H, W)``."""
-        features = self.bottleneck(self.backbone(images))
+    def forward(
+        self, images: Tensor, backbone: Callable[[Tensor], Tensor] | None = None
+    ) -> Outputs:
+        """``images``: float, ``(N, 3, H, W)``.
+
+        ``backbone``: what is called in the place of the own one: it in another precision, say.
+        """
+        pooled = (backbone or self.backbone)(images)
+        features = self.bottleneck(pooled.to(self.head.weight.dtype))
         return Outputs(features, self.head(features))
 
     def new_layers(self) -> tuple[nn.Module, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.modules._functions import SyncBatchNorm
 from torch.overrides import TorchFunctionMode
 
+from itmc.losses.precision import at_least_float32
 from itmc.parallel import summed, world
 
 
@@ -63,8 +64,9 @@ def _batch_norm(
     others = [dim for dim in range(input.dim()) if dim != 1]
     shape = [1, -1] + [1] * (input.dim() - 2)
     count = input.numel() // input.shape[1] * world().size
-    mean = summed(input.sum(others)) / count
-    centred = input - mean.view(shape)
+    values = at_least_float32(input)
+    mean = summed(values.sum(others)) / count
+    centred = values - mean.view(shape)
     variance = summed(centred.square().sum(others)) / count
     with torch.no_grad():
         if running_mean is not None:
@@ -74,4 +76,5 @@ def _batch_norm(
     scale = torch.rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight
     outputs = centred * scale.view(shape)
-    return outputs if bias is None else outputs + bias.view(shape)
+    outputs = outputs if bias is None else outputs + bias.view(shape)
+    return outputs.to(input.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
@@ -71,7 +72,7 @@ def shrink(
     network: Network,
     config: Shrink,
     context: Context,
-    loss: Callable[[Network, Batch], Tensor],
+    loss: Callable[[Network, Batch, Context], Tensor],
     domains: int = 2,
 ) -> None:
     """Prune ``network`` in place to ``config``; ``loss`` is what Taylor importance derives from.
@@ -102,14 +103,14 @@ def shrink(
         else:
             images = training_images(context, config.importance_batches, domains)
             with context.meter.watch([network], context.example):
-                recalibrate(network, images)
+                recalibrate(network, images, partial(context.compute, network))
 
 
 def _judged(
     network: Network,
     config: Shrink,
     context: Context,
-    loss: Callable[[Network, Batch], Tensor],
+    loss: Callable[[Network, Batch, Context], Tensor],
     dependencies: Dependencies,
 ) -> Scores:
     """Scores of the channels, from as many batches as the criterion needs."""
@@ -120,7 +121,7 @@ def _judged(
             for batch in context.batches.first(config.importance_batches):
                 network.zero_grad()
                 with criterion.watch(network, dependencies.groups, len(batch.source)):
-                    value = loss(network, batch)
+                    value = loss(network, batch, context)
                 torch.autograd.backward(value)
                 sum_gradients(network.parameters())
                 criterion.observe(network, dependencies.groups)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from itmc.cost import count_macs
 from itmc.errors import UsageError, first_line
 from itmc.networks.modes import in_eval_mode
-from itmc.networks.norms import synchronised
 from itmc.parallel import of_first
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Scores
@@ -131,10 +131,15 @@ def remove_checked(dependencies: Dependencies, units: dict[str, list[int]], imag
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate(
+    network: nn.Module,
+    batches: Iterable[Tensor],
+    forward: Callable[[Tensor], Any] | None = None,
+) -> None:
     """Re-estimate the BatchNorm statistics of ``network`` over ``batches`` of images, in place.
 
-    Of several processes each gives its part of the batches.
+    ``forward`` passes a batch through it, where that is not simply to call it. Of several processes
+    each gives its part of the batches.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -144,8 +149,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.momentum = None  # a plain average over the batches
     network.train()
     for images in batches:
-        with synchronised():
-            network(images)
+        (forward or network)(images)
     network.train(training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -21,9 +21,10 @@ from itmc.networks.build import Network
 from itmc.pruning.shrink import Shrink, shrink
 from itmc.seeding import seeded
 from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
+from itmc.training.forward import both_domains, outputs
 from itmc.training.method import Node, Role
 from itmc.training.optim import Optimiser
-from itmc.training.stage import Context, Handover, Learner, Passes, Stage, both_domains, outputs
+from itmc.training.stage import Context, Handover, Learner, Passes, Stage
 
 
 class Adapt(Stage):
@@ -121,8 +122,8 @@ class Adapt(Stage):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         student, training = self.learners["student"], self.context.training
         if student.discrepancy is None:
-            return {"source_ce": source_loss(student.network, batch)}
-        source, target = both_domains(student.network, batch, training)
+            return {"source_ce": source_loss(student.network, batch, self.context)}
+        source, target = both_domains(student.network, batch, self.context)
         strength = self.knobs.weight * (training.gamma(progress) if self.knobs.ramp else 1.0)
         return {
             "source_ce": F.cross_entropy(source.logits, batch.labels),
@@ -158,6 +159,6 @@ def learner(
     return Learner(network, Optimiser(network, term, context.training), term)
 
 
-def source_loss(network: Network, batch: Batch) -> Tensor:
+def source_loss(network: Network, batch: Batch, context: Context) -> Tensor:
     """Cross-entropy of the labelled source images of ``batch``."""
-    return F.cross_entropy(outputs(network, batch.source).logits, batch.labels)
+    return F.cross_entropy(outputs(network, batch.source, context).logits, batch.labels)

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from itmc.config import Frozen
+from itmc.training.precision import Asked
 
 # Epochs of a student, from its start to its end, in units of the suite's: as many as it takes to
 # adapt the unpruned network and then to compress it. A student that is narrow from the start, or
@@ -42,6 +43,9 @@ class TrainingConfig(Frozen):
     """Whether source and target pass through BatchNorm together or one after the other."""
     discriminator: int = Field(1024, ge=1)
     """Hidden width of adversarial discriminators."""
+    precision: Asked = "auto"
+    """What networks compute in: fp32, bf16 (mixed, see ``Compute``), or what is fast on the device,
+    which is settled when a grid is planned."""
 
     def gamma(self, progress: float) -> float:
         """The weight of the discrepancy at ``progress`` in [0, 1] (Ganin et al. 2016, sec. 5.2)."""

@@ -20,8 +20,9 @@ from itmc.networks.build import Outputs
 from itmc.pruning.shrink import PruningConfig, Shrink, SourceCriterion, shrink
 from itmc.training.adapt import Adapt, learner, source_loss
 from itmc.training.config import TrainingConfig
+from itmc.training.forward import both_domains
 from itmc.training.method import Node, Start
-from itmc.training.stage import Context, Handover, Passes, Stage, both_domains
+from itmc.training.stage import Context, Handover, Passes, Stage
 
 
 class DistilConfig(PruningConfig):
@@ -90,7 +91,7 @@ class Distil(Stage):
     @torch.no_grad()
     def guidance(self, batch: Batch) -> tuple[Outputs, Outputs]:
         """The teacher's outputs on source and target."""
-        return both_domains(self.guides["teacher"], batch, self.context.training)
+        return both_domains(self.guides["teacher"], batch, self.context)
 
     @abstractmethod
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -160,7 +161,8 @@ class Masks:
             )  # fmt: skip
         self.searching = False
         with context.meter.watch([network], context.example):
-            recalibrate(network, training_images(context, self._config.bn_batches))
+            images = training_images(context, self._config.bn_batches)
+            recalibrate(network, images, partial(context.compute, network))
         return before.channels(removed)
 
     def state(self) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from itmc.config import Frozen
 from itmc.cost import count_macs
 from itmc.domains.batches import Batch, Batches
 from itmc.losses.discrepancy import Discrepancy
-from itmc.networks.build import Network, NetworkConfig, Outputs, build, example
-from itmc.networks.norms import synchronised
+from itmc.networks.build import Network, NetworkConfig, build, example
+from itmc.networks.compute import Compute
 from itmc.networks.spec import load_state, widths_of
-from itmc.parallel import gathered, of_all, sum_gradients, world
+from itmc.parallel import of_all, sum_gradients, world
 from itmc.training.config import TrainingConfig
 from itmc.training.meter import Meter
 from itmc.training.optim import Optimiser
@@ -47,6 +47,8 @@ class Context:
     weights_file: str | None = None
     other_teacher: Context | None = None
     """The same for the teacher, where it is another network."""
+    compute: Compute = field(default_factory=Compute)
+    """What all passes go through."""
     meter: Meter = field(default_factory=Meter)
 
     @property
@@ -270,35 +272,3 @@ def _is_narrower(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
         if name in own
         for here, there in zip(own[name].shape, tensor.shape, strict=False)
     )
-
-
-def both_domains(
-    network: Network, batch: Batch, training: TrainingConfig
-) -> tuple[Outputs, Outputs]:
-    """Outputs of ``network`` on source and target, in one pass or (``bn: split``) in two.
-
-    Like ``outputs``, of the images of all processes.
-    """
-    if training.bn == "split":
-        return outputs(network, batch.source), outputs(network, batch.target)
-    with synchronised():
-        joint: Outputs = network(torch.cat([batch.source, batch.target]))
-    count = len(batch.source)
-    return (
-        _gathered(Outputs(joint.features[:count], joint.logits[:count])),
-        _gathered(Outputs(joint.features[count:], joint.logits[count:])),
-    )
-
-
-def outputs(network: Network, images: Tensor) -> Outputs:
-    """What ``network`` gives for ``images``, of one domain: the door for all passes in training.
-
-    Where several processes train together, for the images of all of them, in the batch's order.
-    """
-    with synchronised():
-        own: Outputs = network(images)
-    return _gathered(own)
-
-
-def _gathered(own: Outputs) -> Outputs:
-    return Outputs(gathered(own.features), gathered(own.logits))

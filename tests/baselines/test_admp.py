@@ -17,9 +17,9 @@ from itmc.cost import count_macs
 from itmc.domains.batches import Batch
 from itmc.errors import UsageError
 from itmc.networks.build import Network, Outputs
+from itmc.training.forward import both_domains
 from itmc.training.loop import train
 from itmc.training.method import knobs_of, method
-from itmc.training.stage import both_domains
 from tests.itmc.training import tiny
 
 POINT = 0.01
@@ -62,7 +62,7 @@ def outputs_by_hand(stage: DoubleMasks, batch: Batch, gates: dict[str, Tensor]) 
             return out * gate.view(1, -1, 1, 1)
 
         layers[f"features.{index}"].register_forward_hook(multiply)
-    return [*both_domains(network, batch, stage.context.training)]
+    return [*both_domains(network, batch, stage.context)]
 
 
 def losses_by_hand(stage: DoubleMasks, batch: Batch, gates: dict[str, Tensor]) -> dict[str, Tensor]:

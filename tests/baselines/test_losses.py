@@ -12,7 +12,8 @@ import torch
 import baselines  # noqa: F401 - registers them
 from itmc.domains.batches import Batch
 from itmc.networks.build import Network
-from itmc.training.stage import Stage, both_domains
+from itmc.training.forward import both_domains
+from itmc.training.stage import Stage
 from tests.itmc.training import tiny
 
 Array = np.ndarray
@@ -35,7 +36,7 @@ def outputs(network: Network, batch: Batch) -> dict[str, Array]:
     """Features and logits of both domains, in the mode that the network is in, left as it was."""
     before = tiny.snapshot(network)
     with torch.no_grad():
-        source, target = both_domains(network, batch, tiny.context().training)
+        source, target = both_domains(network, batch, tiny.context())
     network.load_state_dict(before)
     values = {"f_s": source.features, "f_t": target.features, "z_s": source.logits,
               "z_t": target.logits}  # fmt: skip

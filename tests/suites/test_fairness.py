@@ -50,7 +50,7 @@ def config(method: str, compression: float) -> RunConfig:
         data=DataConfig(image_size=16, augment="shift", flip=True, test_crop=1.0),
         training=TrainingConfig(
             epochs=EPOCHS, pretrain_epochs=2, steps_per_epoch=STEPS, batch_size=16, lr=0.05,
-            new_layer_lr=1.0, discriminator=16,
+            new_layer_lr=1.0, discriminator=16, precision="fp32",
         ),
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def config(method: str, epochs: int = EPOCHS) -> RunConfig:
         data=DataConfig(image_size=16, augment="shift", flip=True, test_crop=1.0),
         training=TrainingConfig(
             epochs=epochs, pretrain_epochs=1, steps_per_epoch=STEPS, batch_size=16, lr=0.05,
-            new_layer_lr=1.0,
+            new_layer_lr=1.0, precision="fp32",
         ),
     )  # fmt: skip
 

@@ -107,7 +107,7 @@ class Adaptive:
     def epoch(self, number: int, loss: float) -> float:
         """The share of MACs that is gone after this epoch's event."""
         batch = self.task.batches.at(number)
-        torch.autograd.backward(source_loss(self.student.network, batch))
+        torch.autograd.backward(source_loss(self.student.network, batch, self.task))
         self.acp.observe(self.student.network, torch.tensor(loss))
         self.student.optimiser.step(0.0)
         self.acp.prune(self.student, number)

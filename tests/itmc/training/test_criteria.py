@@ -21,9 +21,10 @@ from itmc.pruning.cost_aware import Savings
 from itmc.pruning.importance import CriterionName, Scores
 from itmc.pruning.shrink import Shrink, shrink
 from itmc.training.adapt import Adapt, source_loss
+from itmc.training.forward import both_domains
 from itmc.training.loop import train
 from itmc.training.narrow import NarrowKnobs
-from itmc.training.stage import Stage, both_domains
+from itmc.training.stage import Context, Stage
 from tests.itmc.training import tiny
 
 POINT = 0.01
@@ -171,8 +172,8 @@ def test_what_was_pruned_by_another_measurement_is_resumed(
     assert tiny.same(tiny.snapshot(first.student), tiny.snapshot(whole.student))
 
 
-def both(network: Network, batch: Batch) -> Tensor:
-    source, target = both_domains(network, batch, tiny.context().training)
+def both(network: Network, batch: Batch, task: Context) -> Tensor:
+    source, target = both_domains(network, batch, task)
     return source.logits.square().mean() + target.features.square().mean()
 
 

@@ -21,7 +21,7 @@ from itmc.pruning import importance
 from itmc.pruning.groups import Dependencies
 from itmc.pruning.importance import Taylor
 from itmc.pruning.shrink import kept_layers
-from itmc.training import stage as stages
+from itmc.training import forward
 from itmc.training.adapt import Adapt
 from itmc.training.method import Node, methods
 from itmc.training.stage import Stage
@@ -91,7 +91,7 @@ def by_parts(discrepancy: str | None) -> Tensors:
     stage, batch = adapting(discrepancy, norms=False)
     own = Batch(batch.source, batch.labels[world().part(len(batch.labels))], batch.target)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "gathered", lambda rows: rows)
+        patch.setattr(forward, "gathered", lambda rows: rows)
         found = backward(stage, own)
     return {k: v / world().size for k, v in found.items() if not k.startswith("loss")}
 

@@ -14,7 +14,8 @@ from itmc.domains.batches import Batch
 from itmc.tkd import TKD, TKDConfig
 from itmc.training.adapt import learner
 from itmc.training.config import TrainingConfig
-from itmc.training.stage import Context, Learner, both_domains
+from itmc.training.forward import both_domains
+from itmc.training.stage import Context, Learner
 from tests.itmc.training import tiny
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ def pair(task: Context, config: TKDConfig) -> tuple[TKD, Learner, Learner]:
     student_term = config.discrepancy if config.student_discrepancy else None
     teacher = learner(task.fresh_network(), config.discrepancy, task)
     student = learner(tiny.context(seed=1).fresh_network(), student_term, task)
-    return TKD(config, task.training), teacher, student
+    return TKD(config, task), teacher, student
 
 
 def gradients(of: Learner) -> list[torch.Tensor | None]:
@@ -76,8 +77,8 @@ def test_losses_are_the_formulas(changes: dict[str, Any], bn: str) -> None:
     batch = task.batches.at(0)
     tkd, teacher, student = pair(task, config)
     before = tiny.snapshot(teacher.network)
-    t, s = (outputs(of, batch, task.training) for of in (teacher, student))
-    guide = outputs(teacher, batch, task.training, evaluating=True)
+    t, s = (outputs(of, batch, task) for of in (teacher, student))
+    guide = outputs(teacher, batch, task, evaluating=True)
     guide = guide if config.teacher_logits == "fresh" else t
     teacher.network.load_state_dict(before)  # each pass in train mode moves the statistics
 
@@ -123,13 +124,11 @@ def total(losses: dict[str, torch.Tensor]) -> float:
     return sum(float(loss.detach().double()) for loss in losses.values())
 
 
-def outputs(
-    of: Learner, batch: Batch, training: TrainingConfig, evaluating: bool = False
-) -> dict[str, Array]:
+def outputs(of: Learner, batch: Batch, task: Context, evaluating: bool = False) -> dict[str, Array]:
     """Features and logits on source and target, as they come out of the network."""
     of.network.train(not evaluating)
     with torch.no_grad():
-        source, target = both_domains(of.network, batch, training)
+        source, target = both_domains(of.network, batch, task)
     of.network.train()
     values = {"f_s": source.features, "z_s": source.logits}
     values |= {"f_t": target.features, "z_t": target.logits}
