@@ -142,8 +142,9 @@ def _spread(
             images.shape[2:], padding, dilation, weight.shape[2:], strict=True
         )
     ]
-    spread = torch.zeros(
-        (*gradient.shape[:2], *sides), dtype=gradient.dtype, device=gradient.device
-    ).contiguous(memory_format=torch.channels_last)
+    spread = torch.empty(
+        (*gradient.shape[:2], *sides), dtype=gradient.dtype, device=gradient.device,
+        memory_format=torch.channels_last,
+    ).zero_()  # fmt: skip
     spread[:, :, :: stride[0], :: stride[1]] = gradient
     return spread
