@@ -21,6 +21,14 @@ def _with_command(record: Record) -> Record:
     return {**record, "schema": 3, "command": [], "history": None, "method": method}
 
 
+def _with_precision(record: Record) -> Record:
+    """Schema 3's training had no precision to choose; the environment said what it was."""
+    training, environment = record.get("training"), record.get("environment")
+    if isinstance(training, dict) and isinstance(environment, dict):
+        training = {"precision": environment.get("precision"), **training}
+    return {**record, "schema": 4, "training": training}
+
+
 def _unpruned(record: Record, method: Record) -> str | None:
     """By the hyper-parameter that named it, or the name of a narrow student."""
     compression = record.get("compression")
@@ -36,4 +44,4 @@ def _unpruned(record: Record, method: Record) -> str | None:
 
 
 # From schema 1, 2, … to the next.
-MIGRATIONS: tuple[Callable[[Record], Record], ...] = (_with_scores, _with_command)
+MIGRATIONS: tuple[Callable[[Record], Record], ...] = (_with_scores, _with_command, _with_precision)

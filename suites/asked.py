@@ -13,11 +13,10 @@ from suites.options import SECTIONS, assignment
 _RUN = "suites.run"
 # Options that determine results and that all runs of a grid share; `--set` is added run by run.
 _SHARED = (
-    *("backbone", "weights", "teacher", "teacher_weights", "epochs", "image_size", "precision"),
-    "protocol",
+    *("backbone", "weights", "teacher", "teacher_weights", "epochs", "image_size", "protocol"),
 )
-# Those that say which runs the grid has.
-_OWN = ("methods", "tasks", "compression", "seeds")
+# Those that say which runs the grid has. Of a run's own command the precision is what it came to.
+_OWN = ("precision", "methods", "tasks", "compression", "seeds")
 
 
 def asked(options: argparse.Namespace, module: str = _RUN) -> tuple[str, ...]:
@@ -58,10 +57,11 @@ def command(run: RunConfig, places: Places) -> tuple[str, ...]:
     if not places.asked:
         return ()
     module, *shared = places.asked
+    precision = ("--precision", run.training.precision)
     if module != _RUN:
-        return ("python", "-m", module, *shared)
+        return ("python", "-m", module, *shared, *precision)
     chosen = method(run.method)
-    own = ["--methods", run.method, "--tasks", run.task, "--seeds", str(run.seed)]
+    own = [*precision, "--methods", run.method, "--tasks", run.task, "--seeds", str(run.seed)]
     if chosen.compressed:
         own += ["--compression", str(run.compression)]
     return ("python", "-m", _RUN, *_concerning(shared, run), *own)

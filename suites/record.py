@@ -28,7 +28,7 @@ from suites.asked import command
 from suites.config import Places, RunConfig
 from suites.plan import images_per_epoch
 
-SCHEMA = 3
+SCHEMA = 4
 _VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
 
 

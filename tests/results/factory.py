@@ -37,7 +37,7 @@ def record(
         },
     }
     made: dict[str, Any] = {
-        "schema": 3,
+        "schema": 4,
         "command": f"python -m suites.run digits --methods {method} --seeds {seed}".split(),
         "suite": "digits",
         "dataset": {"name": "digits", "digest": "sha256:0"},

@@ -196,6 +196,17 @@ def test_an_older_record_is_read_as_what_it_was(tmp_path: Path, schema: int) -> 
     assert frame.isna().loc[1, "score.snd"] == (schema == 1)
 
 
+def test_a_record_of_schema_3_was_trained_in_the_precision_of_its_environment(
+    tmp_path: Path,
+) -> None:
+    """So it stands in one table with those that say it in their training, as they now do."""
+    new = record(seed=0, training={"epochs": 6, "precision": "fp32"})
+    write(tmp_path, new, record(seed=1, schema=3, training={"epochs": 6}))
+    frame = read([tmp_path]).frame
+    assert frame["conditions"].nunique() == 1
+    assert '"precision": "fp32"' in frame["conditions"][0]
+
+
 @pytest.mark.parametrize(
     ("name", "knobs", "compression", "unpruned"),
     [

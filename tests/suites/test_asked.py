@@ -66,7 +66,7 @@ def test_the_record_of_a_trial_says_the_tuning(tmp_path: Path) -> None:
     path = suite_file(tmp_path)
     assert tune.main([str(path), "--methods", "dan", "--out", str(tmp_path / "out")]) == 0
     commands = {shlex.join(record["command"]) for record in records(tmp_path / "out")}
-    assert commands == {f"python -m suites.tune {path}"}
+    assert commands == {f"python -m suites.tune {path} --precision fp32"}
 
 
 def test_the_history_is_that_of_the_student_from_its_start(here: Call, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""The options for precision, layout and threads, from the command line to the record."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from suites import planning
+from suites.config import RunConfig
+from suites.options import Machine
+from suites.run import _parser
+from tests.suites.conftest import SMALL, Answer, Call
+from tests.suites.tiny_runs import config
+
+GRID = ("digits", "--methods", "dan", *SMALL)
+
+
+class Silent:
+    """Nobody is told of progress."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
+def run_of(suite: Path, *options: str, device: Any = "cpu") -> RunConfig:
+    """The one run of a suite's command on a machine with ``device``."""
+    words = [str(suite), "--methods", "dan", *SMALL, *options]
+    asked = planning.planned(_parser().parse_args(words), Silent(), Machine(device, 1))
+    (run,) = asked.plan.runs
+    return run.run
+
+
+@pytest.fixture
+def undecided(tmp_path: Path) -> Path:
+    """A suite that leaves the precision to the machine."""
+    path = tmp_path / "undecided.yaml"
+    path.write_text("extends: digits\ntraining: {precision: auto}\n")
+    return path
+
+
+def test_records_say_what_was_computed_with(here: Call, tmp_path: Path) -> None:
+    how = ("--precision", "bf16", "--threads", "2", "--no-channels-last")
+    answer: Answer = here(*GRID, *how, "--out", tmp_path)
+    assert answer.code == 0, answer.err
+    (path,) = tmp_path.glob("*/record.json")
+    made = json.loads(path.read_text())
+    environment = made["environment"]
+    assert (environment["precision"], environment["threads"]) == ("bf16", 2)
+    assert (environment["channels_last"], environment["compile"]) == (False, False)
+    assert made["training"]["precision"] == "bf16"
+    assert "--precision bf16" in shlex.join(made["command"])
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_the_suite_leaves_open_the_processor_decides(
+    undecided: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
+    assert run_of(undecided).training.precision == ("bf16" if fast else "fp32")
+    assert run_of(undecided, "--precision", "fp32").training.precision == "fp32"
+    assert run_of(undecided, "--precision", "bf16").training.precision == "bf16"
+
+
+def test_runs_of_another_precision_are_other_runs(undecided: Path) -> None:
+    keys = {run_of(undecided, "--precision", name).key for name in ("fp32", "bf16")}
+    assert len(keys) == 2
+
+
+def test_what_sums_in_another_order_only_is_the_same_run(undecided: Path) -> None:
+    how = ("--precision", "fp32", "--threads", "2", "--no-channels-last", "--compile")
+    assert run_of(undecided, *how).key == run_of(undecided, "--precision", "fp32").key
+
+
+def test_a_run_is_of_a_settled_precision() -> None:
+    run = config("dan")
+    open_still = run.training.model_copy(update={"precision": "auto"})
+    with pytest.raises(ValidationError, match="settled before a run is planned"):
+        RunConfig.model_validate(run.model_dump() | {"training": open_still.model_dump()})
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
+        (("--threads", "0"), "argument --threads: '0' is not allowed; a whole number >= 1"),
+    ],
+)
+def test_wrong_values_are_told_in_a_line(here: Call, options: tuple[str, str], line: str) -> None:
+    answer: Answer = here(*GRID, *options)
+    assert answer.code == 2
+    assert answer.err.startswith(f"suites.run: {line}") and answer.err.count("\n") == 1
