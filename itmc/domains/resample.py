@@ -36,12 +36,7 @@ def by_kernel(images: Tensor, boxes: np.ndarray, mirrored: np.ndarray, size: int
     # Batches of one, not images: without a stride of its own to the next image the kernel takes
     # the layout to be channels first, and copies to and fro.
     found = [
-        F.interpolate(
-            stored[row : row + 1, :, top : top + height, left : left + width],
-            size=(size, size),
-            mode="bilinear",
-            antialias=True,
-        )
+        _scaled(stored[row : row + 1, :, top : top + height, left : left + width], size)
         for row, (top, left, height, width) in enumerate(boxes.tolist())
     ]
     batch = torch.cat(found).permute(0, 2, 3, 1)
@@ -49,6 +44,12 @@ def by_kernel(images: Tensor, boxes: np.ndarray, mirrored: np.ndarray, size: int
         rows = torch.from_numpy(np.flatnonzero(mirrored))
         batch[rows] = batch[rows].flip(2)
     return batch
+
+
+def _scaled(cut: Tensor, size: int) -> Tensor:
+    if cut.shape[2:] == (size, size):
+        return cut  # as the kernel would, which takes as long for it as for any other
+    return F.interpolate(cut, size=(size, size), mode="bilinear", antialias=True)
 
 
 def by_products(images: Tensor, boxes: np.ndarray, mirrored: np.ndarray, size: int) -> Tensor:
