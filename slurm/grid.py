@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ class Queue:
     """By key of what waits or runs, the array that it is in."""
     numbers: Mapping[str, str]
     """Job numbers of these arrays by name."""
-    waiting: Mapping[str, frozenset[str]]
+    waiting: Mapping[str, Set[str]]
     """By number of an array, keys of the stages that what waits in it needs."""
 
     def held_by(self, key: str) -> str | None:
@@ -67,10 +67,10 @@ def queue(out: Path) -> Queue:
     holder = {one.entry.key: one.array for one in found if one.is_in_hand and one.array}
     # As the cluster says: a command that died while it submitted has not written them down.
     numbers = {one.array: one.number for one in found if one.array and one.number}
-    waiting: dict[str, frozenset[str]] = {}
+    waiting: dict[str, set[str]] = {}
     for one in found:
         if one.state == "queued" and one.number:
-            waiting[one.number] = waiting.get(one.number, frozenset()).union(one.entry.needs)
+            waiting.setdefault(one.number, set()).update(one.entry.needs)
     return Queue(holder, numbers, waiting)
 
 

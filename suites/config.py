@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -22,7 +23,7 @@ from pydantic import (
 import baselines  # noqa: F401 - registers the baselines
 import itmc.ablations
 import itmc.itmc  # noqa: F401 - registers ITMC
-from itmc.config import Frozen, digest
+from itmc.config import Frozen, canonical, text_digest
 from itmc.domains.augment import DataConfig
 from itmc.domains.catalog import DatasetSpec, dataset
 from itmc.domains.own import OwnDataset, own_dataset
@@ -31,7 +32,16 @@ from itmc.errors import UsageError
 from itmc.networks.build import NetworkConfig
 from itmc.training.adapt import Adapt
 from itmc.training.config import TrainingConfig
-from itmc.training.method import Node, Role, Setting, Start, knobs_of, method, settings_of
+from itmc.training.method import (
+    Method,
+    Node,
+    Role,
+    Setting,
+    Start,
+    knobs_of,
+    method,
+    settings_of,
+)
 
 SUITES = Path(__file__).parent
 _OWN = "own"
@@ -212,15 +222,24 @@ class RunConfig(Frozen):
     @cached_property
     def key(self) -> str:
         """Name of the run's directory: the hash of configuration and code versions."""
-        return self._key_by(self.stage_key(self.recipe()))
+        before, after = self._beside_seed
+        run = f'{before},"seed":{self.seed},{after}'
+        return text_digest(f'[{run},"{self.stage_key(self.recipe())}"]')[:16]
 
-    def named_by(self, last_stage: str) -> RunConfig:
-        """This run, with the name of its last stage known, which ``key`` then need not work out."""
-        self.__dict__["key"] = self._key_by(last_stage)  # where a cached property keeps its value
-        return self
+    @cached_property
+    def _beside_seed(self) -> tuple[str, str]:
+        """The run as canonical JSON: what stands before its seed, and what after it."""
+        fields = self.model_dump(mode="json", exclude={"seed"})
+        before = canonical({name: value for name, value in fields.items() if name < "seed"})
+        after = canonical({name: value for name, value in fields.items() if name > "seed"})
+        return before.removesuffix("}"), after.removeprefix("{")
 
-    def _key_by(self, last_stage: str) -> str:
-        return digest([self.model_dump(mode="json"), last_stage])[:16]
+    def with_seed(self, seed: int) -> RunConfig:
+        """This run with another seed: of a grid there may be 100,000, so it shares all it can."""
+        other = self.model_copy(update={"seed": seed})
+        for name in ("_last_stage", "_beside_seed"):  # where a cached property keeps its value
+            other.__dict__[name] = getattr(self, name)
+        return other
 
     @property
     def task(self) -> str:
@@ -235,9 +254,12 @@ class RunConfig(Frozen):
 
     def recipe(self) -> Node:
         """The last stage of the run's method; the stages before it hang on it."""
-        start = Start(_pretraining(self.network, "student"), _pretraining(self.guide, "teacher"))
-        knobs = knobs_of(self.method, self.knobs)
-        return method(self.method).recipe(knobs, self.compression, start)
+        return self._last_stage
+
+    @cached_property
+    def _last_stage(self) -> Node:
+        pretrained = self.network.pretrained, self.guide.pretrained
+        return _recipe(method(self.method), canonical(self.knobs), self.compression, *pretrained)
 
     @property
     def guide(self) -> NetworkConfig:
@@ -248,24 +270,68 @@ class RunConfig(Frozen):
         """The unpruned network of a stage."""
         return self.guide if node.network == "teacher" else self.network
 
-    def stage_key(self, node: Node, known: dict[Node, str] | None = None) -> str:
-        """Name of a stage's directory; ``known``: those of other stages of this run, to go by."""
-        return node.identity(self._setting, known)
+    def stage_key(self, node: Node) -> str:
+        """Name of a stage's directory."""
+        return node.identity(self._setting)
 
     @cached_property
     def _setting(self) -> Setting:
-        common = self.model_dump(
-            mode="json",
-            include={"protocol", "dataset", "digests", "source", "target", "seed", "data",
-                     "training"},
+        return _setting(
+            self.protocol, self.dataset, tuple(self.digests.items()), self.source, self.target,
+            self.seed, self.data, self.training, self.network, self.teacher,
         )  # fmt: skip
-        teacher = self.teacher and self.teacher.model_dump(mode="json")
-        return Setting(common, self.network.model_dump(mode="json"), teacher)
 
 
-def _pretraining(network: NetworkConfig, role: Role) -> Node | None:
+# The runs of a grid share recipes, whatever their task and seed, and settings, whatever their
+# method: so that 100,000 runs are planned in seconds.
+
+
+@lru_cache(maxsize=4096)
+def _recipe(
+    chosen: type[Method],
+    knobs: str,
+    compression: float,
+    student_pretrained: bool,
+    teacher_pretrained: bool,
+) -> Node:
+    """The last stage of a method; ``knobs`` as JSON."""
+    start = Start(
+        None if student_pretrained else _pretraining("student"),
+        None if teacher_pretrained else _pretraining("teacher"),
+    )
+    return chosen.recipe(knobs_of(chosen.name, json.loads(knobs)), compression, start)
+
+
+def _pretraining(network: Role) -> Node:
     """The shared start of a network that has no pretrained weights."""
-    return None if network.pretrained else Adapt.node(None, network=role, pretraining=True)
+    return Adapt.node(None, network=network, pretraining=True)
+
+
+@lru_cache(maxsize=256)
+def _setting(
+    protocol: str,
+    dataset: str,
+    digests: tuple[tuple[str, str], ...],
+    source: str,
+    target: str,
+    seed: int,
+    data: DataConfig,
+    training: TrainingConfig,
+    network: NetworkConfig,
+    teacher: NetworkConfig | None,
+) -> Setting:
+    common = {
+        "protocol": protocol,
+        "dataset": dataset,
+        "digests": dict(digests),
+        "source": source,
+        "target": target,
+        "seed": seed,
+        "data": data.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+    }
+    of_teacher = teacher and canonical(teacher.model_dump(mode="json"))
+    return Setting(canonical(common), canonical(network.model_dump(mode="json")), of_teacher)
 
 
 class Places(Frozen):

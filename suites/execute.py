@@ -23,11 +23,15 @@ from itmc.training.control import Control
 from suites.config import Places
 from suites.folders import FAILURE, is_finished, job_folder, record_failure
 from suites.plan import Job, Plan
+from suites.waiting import Waiting
 from suites.worker import child
 
 STOP_SIGNAL = signal.SIGUSR2
 """What a scheduler sends before it takes a job's machine away; submitit's choice too."""
 PAUSE_SECONDS = 60.0
+_WORKER = "suites.worker"
+_LOADED_LATE = ("fvcore.nn", "sklearn.linear_model", "torch_pruning")
+"""What most jobs need, but not to begin: where there are many, it is loaded once for all."""
 _HELD_BACK = {signal.SIGINT, signal.SIGTERM, STOP_SIGNAL}
 
 
@@ -118,22 +122,20 @@ class Executor:
         self._places, self._limit, self._display = places, jobs, display
         self._on_cluster = on_cluster
         self.outcome = Outcome()
-        self._waiting = outstanding(plan, places)
-        self._done: set[str] = set()
+        to_do = outstanding(plan, places)
+        self._waiting = Waiting(to_do)
         for job in plan.jobs:
-            if job.key not in self._waiting:
-                self._done.add(job.key)
+            if job.key not in to_do:
                 display.already_finished(job)
-        self._broken: dict[str, str] = {}
         self._workers: list[_Worker] = []
         self._processes: Any = multiprocessing.get_context("fork" if on_cluster else "forkserver")
-        self._processes.set_forkserver_preload(["suites.worker"])
+        alone = len(to_do) <= jobs  # each process then loads what it needs, at the same time
+        self._processes.set_forkserver_preload([_WORKER] if alone else [_WORKER, *_LOADED_LATE])
 
     def work(self) -> None:
         """Start what can start and take in what comes of it, until nothing is left."""
         while self._waiting or self._workers:
-            self._drop_hopeless()
-            for job in self._ready():
+            while len(self._workers) < self._limit and (job := self._waiting.pop_ready()):
                 self._start(job)
             if self._workers:
                 self._listen()
@@ -160,13 +162,6 @@ class Executor:
             worker.process.kill()
         for worker in self._workers:
             worker.process.join()
-
-    def _ready(self) -> Iterator[Job]:
-        for job in list(self._waiting.values()):
-            if len(self._workers) >= self._limit:
-                return
-            if all(key in self._done for key in job.needs):
-                yield self._waiting.pop(job.key)
 
     def _start(self, job: Job) -> None:
         if not self._on_cluster:
@@ -205,14 +200,14 @@ class Executor:
 
     def _conclude(self, worker: _Worker) -> None:
         if worker.verdict == ("finished",):
-            self._done.add(worker.job.key)
+            self._waiting.finished(worker.job.key)
             seconds = time.monotonic() - worker.started
             self._display.finished(worker.job, self._places, seconds)
         elif worker.verdict == ("stopped",):
             self._display.say(f"{worker.job.title}: stopped at its last checkpoint")
         elif worker.verdict is not None and worker.verdict[0] == "lost":
             self._display.say(worker.verdict[1])
-            self._waiting[worker.job.key] = worker.job  # to wait for the one that has it now
+            self._waiting.put_back(worker.job)  # to wait for the one that has it now
         elif worker.verdict is not None:
             self._fail(worker.job, worker.verdict[1])
         else:
@@ -221,19 +216,13 @@ class Executor:
             self._fail(worker.job, record_failure(folder, worker.job.title, reason))
 
     def _fail(self, job: Job, reason: str) -> None:
-        self._broken[job.key] = f"{job.title}: {reason}"
+        """Tell that ``job`` has failed, and with it all that waits for it."""
         if job.is_run:
             self.outcome.failures[job.title] = f"{reason} ({self._folder(job) / FAILURE})"
         self._display.failed(job, reason)
-
-    def _drop_hopeless(self) -> None:
-        """Fail what waits for something that has failed."""
-        for job in list(self._waiting.values()):
-            broken = next((key for key in job.needs if key in self._broken), None)
-            if broken is not None:
-                del self._waiting[job.key]
-                folder, cause = self._folder(job), self._broken[broken]
-                self._fail(job, record_failure(folder, job.title, f"needs a failed {cause}"))
+        for user in self._waiting.pop_users(job.key):
+            because = f"needs a failed {job.title}: {reason}"
+            self._fail(user, record_failure(self._folder(user), user.title, because))
 
     def _folder(self, job: Job) -> Path:
         return job_folder(self._places.out, job.key, job.is_run)

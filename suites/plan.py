@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from itmc.cost import count_macs
@@ -32,7 +33,7 @@ PASSES_PER_STEP = 3
 FLOPS_PER_MAC = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One thing to execute: a shared stage, or a run (its last stage and its record)."""
 
@@ -74,13 +75,20 @@ class Plan:
 
     def users(self, stage: Job) -> int:
         """How many runs need ``stage``, directly or not."""
-        needed_by = {stage.key}
-        count = 0
+        return self._users[stage.key]
+
+    @cached_property
+    def _users(self) -> Counter[str]:
+        """By key of a stage, how many runs need it."""
+        counts: Counter[str] = Counter()
+        before: dict[str, set[str]] = {}  # by key of a stage, all that it needs, and itself
         for job in self.jobs:  # stages come before what needs them
-            if needed_by & set(job.needs):
-                needed_by.add(job.key)
-                count += job.is_run
-        return count
+            needed = set().union(*(before[key] for key in job.needs))
+            if job.is_run:
+                counts.update(needed)
+            else:
+                before[job.key] = needed | {job.key}
+        return counts
 
 
 def grid(
@@ -119,13 +127,14 @@ def grid(
         for chosen in methods
     }
     compressions = list(dict.fromkeys([0.0, *suite.compression]))
-    return tuple(
+    trained = {name: len(trained_rows(domain)) for name, domain in domains.items()}
+    first = [
         RunConfig(
             suite=suite.name,
             protocol=suite.protocol,
             dataset=spec.name,
             digests={name: domains[name].digest for name in (source, target)},
-            images={name: len(trained_rows(domains[name])) for name in (source, target)},
+            images={name: trained[name] for name in (source, target)},
             classes=spec.classes,
             stored_size=spec.stored_size,
             source=source,
@@ -134,18 +143,18 @@ def grid(
             method=chosen.name,
             knobs=knobs[chosen.name].model_dump(mode="json"),
             compression=compression,
-            seed=seed,
+            seed=suite.seeds[0],
             network=network,
             teacher=teacher if chosen.guided else None,
             data=data,
             training=training,
         )
-        for seed in suite.seeds
         for compression in compressions
         for source, target in tasks
         for chosen in methods
         if (compression in suite.compression if chosen.compressed else compression == 0.0)
-    )
+    ]
+    return tuple(run.with_seed(seed) for seed in suite.seeds for run in first)
 
 
 def _check_labels(
@@ -174,36 +183,25 @@ def plan(runs: Sequence[RunConfig]) -> Plan:
             blank = build(config.unpretrained())
             unpruned[config] = count_macs(blank, example(config))
         last = run.recipe()
-        keys: dict[Node, str] = {}
-        run.named_by(run.stage_key(last, keys))
         trains = method(run.method).compressed
         for node in last.walk():
-            key = keys[node]
+            key = run.stage_key(node)
             if key not in jobs and not (trains and node is last):
-                jobs[key] = _job(run, node, key, _before(node, keys), unpruned)
+                jobs[key] = _job(run, node, key, unpruned)
         if trains:
-            job = _job(run, last, run.key, _before(last, keys), unpruned)
+            job = _job(run, last, run.key, unpruned)
         else:  # a reference is its last shared stage
-            job = Job(run.key, run, True, (keys[last],), 0.0, 0, last.stage.title(last.knobs))
+            needs = (run.stage_key(last),)
+            job = Job(run.key, run, True, needs, 0.0, 0, last.stage.title(last.knobs))
         jobs[run.key] = job
     return Plan(tuple(jobs.values()))
 
 
-def _job(
-    run: RunConfig,
-    node: Node,
-    key: str,
-    needs: tuple[str, ...],
-    unpruned: Mapping[NetworkConfig, int],
-) -> Job:
-    """That which trains ``node``."""
+def _job(run: RunConfig, node: Node, key: str, unpruned: Mapping[NetworkConfig, int]) -> Job:
+    """That which trains ``node``, after the stages that it starts from, each once."""
+    needs = tuple(dict.fromkeys(run.stage_key(before) for before in node.inputs.values()))
     flops, epochs = _flops(run, node, unpruned), node.stage.length(node.knobs, run.training)
     return Job(key, run, key == run.key, needs, flops, epochs, node.stage.title(node.knobs))
-
-
-def _before(node: Node, keys: Mapping[Node, str]) -> tuple[str, ...]:
-    """The stages that ``node`` starts from, each once."""
-    return tuple(dict.fromkeys(keys[before] for before in node.inputs.values()))
 
 
 def keys_of(run: RunConfig) -> set[str]:

@@ -12,10 +12,9 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
 from pydantic import ValidationError, field_validator
 
 from itmc.config import Frozen
@@ -24,6 +23,11 @@ from itmc.domains.folders import alone, unwritable
 from itmc.domains.progress import Progress
 from itmc.errors import UsageError, first_line
 from itmc.files import write_atomic
+
+if TYPE_CHECKING:
+    import requests
+
+# The client is imported where something is downloaded, as most commands download nothing.
 
 PAUSE = 1.0  # seconds before the first resumption, doubled for each further one
 CONNECT_SECONDS, READ_SECONDS = 20, 60
@@ -204,6 +208,9 @@ class _Download:
             return None
 
     def _ask(self, url: str, note: _Note | None, size: int) -> requests.Response:
+        import requests
+        import urllib3
+
         headers = {"Accept-Encoding": "identity", "User-Agent": "itmc-bench"}
         if note:
             headers["Range"] = f"bytes={size}-"
@@ -281,6 +288,8 @@ class _Download:
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
+    import urllib3
+
     try:
         yield from response.raw.stream(_CHUNK, decode_content=False)
     except urllib3.exceptions.HTTPError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
-from sklearn.linear_model import LogisticRegression
 
 # Rows that SND compares pairwise at the most, so that its cost stays bounded.
 _SND_ROWS = 1000
@@ -67,6 +66,8 @@ def deep_embedded_validation(
     A domain classifier on features gives density ratios for the source validation set; the
     weighted loss is corrected by a control variate. Features are ``(N, F)``.
     """
+    from sklearn.linear_model import LogisticRegression  # takes as long to load as torch
+
     source, target = _spread(source_features, _DEV_ROWS), _spread(target_features, _DEV_ROWS)
     features = np.concatenate([source, target])
     mean, deviation = features.mean(0), features.std(0).clip(1e-6)

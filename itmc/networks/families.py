@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision.models import GoogLeNet, Inception3, VisionTransformer
-from torchvision.models.shufflenetv2 import InvertedResidual as ShuffleBlock
-from torchvision.models.swin_transformer import ShiftedWindowAttention
-from torchvision.models.vision_transformer import EncoderBlock
+from typing import Any
 
-from itmc.networks.layers import SelfAttention, ShuffleUnit
-from itmc.networks.windows import ShiftedWindows
+from torch import nn
+
+from itmc.networks import kinds
+from itmc.networks.layers import ShuffleUnit
 
 
 def prunable(network: nn.Module) -> nn.Module:
@@ -17,25 +15,31 @@ def prunable(network: nn.Module) -> nn.Module:
 
     Auxiliary classifiers, which only train, are left out. What is prunable already stays as it is.
     """
-    for module in list(network.modules()):
-        if isinstance(module, GoogLeNet):
+    for found in list(network.modules()):
+        module: Any = found
+        if module in kinds.GOOGLENET:
             module.aux_logits, module.aux1, module.aux2 = False, None, None
-        elif isinstance(module, Inception3):
+        elif module in kinds.INCEPTION:
             module.aux_logits, module.AuxLogits = False, None
-        elif isinstance(module, EncoderBlock):
+        elif module in kinds.ENCODER_BLOCK:
             attention = module.self_attention
             if isinstance(attention, nn.MultiheadAttention):
+                from itmc.networks.attention import SelfAttention  # loads timm
+
                 module.self_attention = SelfAttention(attention)
         for name, child in list(module.named_children()):
-            if isinstance(child, ShuffleBlock):
+            if child in kinds.SHUFFLE_BLOCK:
                 setattr(module, name, ShuffleUnit(child))
-            elif type(child) is ShiftedWindowAttention:  # its second version attends otherwise
+            elif kinds.name_of(type(child)) == kinds.SHIFTED_WINDOWS:  # its V2 attends otherwise
+                from itmc.networks.attention import ShiftedWindows  # loads timm
+
                 setattr(module, name, ShiftedWindows(child))
     return network
 
 
 def settle(network: nn.Module) -> None:
     """Make what modules remember of their widths what it is after surgery, in place."""
-    for module in network.modules():
-        if isinstance(module, VisionTransformer):
+    for found in network.modules():
+        module: Any = found
+        if module in kinds.VISION_TRANSFORMER:
             module.hidden_dim = module.conv_proj.out_channels

@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers.attention import Attention
-from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
-from torchvision.models import swin_transformer as torchvision_swin
-
-from itmc.networks.windows import ShiftedWindows
 
 
 class Gather(nn.Module):
@@ -50,26 +45,3 @@ class ShuffleUnit(nn.Module):
             left, right = self.left(images), self.right(images)
         shuffled: Tensor = self.shuffle(torch.cat([self.branch1(left), self.branch2(right)], 1))
         return shuffled
-
-
-class SelfAttention(Attention):
-    """``nn.MultiheadAttention`` of a sequence with itself, whose heads need not span its width."""
-
-    def __init__(self, attention: nn.MultiheadAttention) -> None:
-        """Take over the weights and the dropout of ``attention`` (``batch_first``)."""
-        super().__init__(
-            attention.embed_dim, attention.num_heads, qkv_bias=True, attn_drop=attention.dropout
-        )
-        self.qkv.weight, self.qkv.bias = attention.in_proj_weight, attention.in_proj_bias
-        self.proj = attention.out_proj
-
-    def forward(  # type: ignore[override]
-        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False
-    ) -> tuple[Tensor, None]:
-        return super().forward(query), None
-
-
-ATTENTION = (Attention, SelfAttention, timm_swin.WindowAttention, ShiftedWindows)
-"""Attentions whose heads can be pruned: linear layers ``qkv`` and ``proj``, ``num_heads``."""
-PATCH_MERGING = (timm_swin.PatchMerging, torchvision_swin.PatchMerging)
-"""Modules that read four neighbours' channels in a row: ``norm`` and a linear ``reduction``."""

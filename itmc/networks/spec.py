@@ -22,7 +22,8 @@ from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.networks.build import Network, NetworkConfig, build
 from itmc.networks.families import settle
-from itmc.networks.layers import ATTENTION, Gather
+from itmc.networks.kinds import ATTENTION
+from itmc.networks.layers import Gather
 
 FORMAT = 2
 _SEAL = ',\n "sha256": '
@@ -50,7 +51,6 @@ _WITH_WIDTHS = (
     nn.modules.batchnorm._NormBase,
     nn.GroupNorm,
     nn.PReLU,
-    *ATTENTION,
     Gather,
 )
 
@@ -69,7 +69,7 @@ def widths_of(network: nn.Module) -> Widths:
     return {
         name: {a: value for a in _WIDTH_ATTRIBUTES if isinstance(value := getattr(m, a, None), int)}
         for name, m in network.named_modules()
-        if isinstance(m, _WITH_WIDTHS)
+        if isinstance(m, _WITH_WIDTHS) or m in ATTENTION
     }
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from itmc.errors import UsageError, first_line
-from itmc.networks.layers import ATTENTION, PATCH_MERGING, Gather
-from itmc.pruning.nodes import blocks_of, width_of
+from itmc.networks.kinds import ATTENTION, PATCH_MERGING
+from itmc.networks.layers import Gather
+from itmc.pruning.blocks import blocks_of, width_of
 from itmc.pruning.removal import Positions, remove
-from itmc.pruning.tracing import Graph
+
+if TYPE_CHECKING:
+    from itmc.pruning.tracing import Graph
 
 # What torch-pruning raises where it takes an operation for another one.
 _MISREAD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -70,6 +73,8 @@ class Dependencies:
         The outputs of ``keep`` stay whole, and those that are the network's own. Raises UsageError
         where the channels of a layer cannot be followed.
         """
+        from itmc.pruning.tracing import Graph  # loads torch-pruning, and it timm and torchvision
+
         self.network = network
         self._device = images.device
         self._names = {module: name for name, module in network.named_modules()}
@@ -135,15 +140,15 @@ class Dependencies:
         name = self._names.get(layer)
         if name is None or isinstance(layer, nn.Identity):  # an operation, not a layer
             return
-        if isinstance(layer, ATTENTION):
+        if layer in ATTENTION:
             inner = "proj" if is_output else "qkv"
             yield self._member(f"{name}.{inner}", is_output, positions, roots)
-        elif isinstance(layer, PATCH_MERGING) and not is_output:
+        elif layer in PATCH_MERGING and not is_output:
             width = layer.reduction.in_features // 4
             places = [position + k * width for k in range(4) for position in positions]
             yield self._member(f"{name}.norm", True, places, roots * 4)
             yield self._member(f"{name}.reduction", False, places, roots * 4)
-        elif isinstance(layer, PATCH_MERGING):
+        elif layer in PATCH_MERGING:
             yield self._member(f"{name}.reduction", True, positions, roots)
         else:
             judged = getattr(layer, "weight", None) is not None
@@ -152,7 +157,7 @@ class Dependencies:
     def _heads(self) -> Iterator[Group]:
         """The heads of each attention: queries, keys, values and what reads them."""
         for name, layer in self.network.named_modules():
-            if not isinstance(layer, ATTENTION):
+            if layer not in ATTENTION:
                 continue
             if layer.num_heads < 2:
                 self.whole[f"{name}.qkv"] = "all of its channels can only go together"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
 from itmc.cost import layer_macs
-from itmc.networks.layers import ATTENTION
+from itmc.networks.kinds import ATTENTION
+from itmc.pruning.blocks import blocks_of, width_of
 from itmc.pruning.groups import Group, Member
-from itmc.pruning.nodes import blocks_of, width_of
 
 
 class MacModel:
@@ -41,7 +42,7 @@ class MacModel:
         """What gets cheaper with ``member``: layers, and their outputs (0) or inputs (1)."""
         owner = member.layer.rpartition(".")[0]
         reads_heads = member.layer == f"{owner}.proj" and not member.is_output
-        if reads_heads and isinstance(modules[owner], ATTENTION):
+        if reads_heads and modules[owner] in ATTENTION:
             return [(member.layer, 1), (owner, 0)]
         if member.layer not in self._layers:
             return []
@@ -76,9 +77,9 @@ class MacModel:
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:
     """Outputs, and the inputs that each output reads (1 where they go with the outputs)."""
-    if isinstance(layer, ATTENTION):
-        heads: int = layer.proj.in_features
-        return heads, 1
+    if layer in ATTENTION:
+        heads: Any = layer.proj
+        return heads.in_features, 1
     if blocks_of(layer) > 1:
         return width_of(layer), 1
     weight = getattr(layer, "weight", None)

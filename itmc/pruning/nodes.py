@@ -12,9 +12,11 @@ from typing import Any
 import torch_pruning as tp
 from torch import nn
 
-from itmc.networks.layers import ATTENTION, PATCH_MERGING, Gather
+from itmc.networks.kinds import ATTENTION, PATCH_MERGING, Kind
+from itmc.networks.layers import Gather
+from itmc.pruning.blocks import is_depthwise
 
-COMPOSITES = (*ATTENTION, *PATCH_MERGING)
+COMPOSITES = Kind(*ATTENTION.names, *PATCH_MERGING.names)
 """Modules that are one node, whatever they hold."""
 
 
@@ -86,36 +88,24 @@ class _GatherNode(_CoupledNode):
 _ATTENTION, _PATCH_MERGING, _GATHER = _AttentionNode(), _PatchMergingNode(), _GatherNode()
 _GROUPED_CONV, _GROUP_NORM = _GroupedConvNode(), _GroupNormNode()
 
-BY_CLASS: dict[type[nn.Module], Any] = (
-    dict.fromkeys(ATTENTION, _ATTENTION)
-    | dict.fromkeys(PATCH_MERGING, _PATCH_MERGING)
-    | {Gather: _GATHER}
-    # No class tells these two apart, so that by_shape finds them; torch-pruning has to know them.
-    | {_GroupedConvNode: _GROUPED_CONV, _GroupNormNode: _GROUP_NORM}
-)
-"""How the graph sees modules of a class: what torch-pruning calls customised pruners."""
+
+def by_class(network: nn.Module) -> dict[type[nn.Module], Any]:
+    """How the graph sees modules of a class: what torch-pruning calls customised pruners."""
+    found: dict[type[nn.Module], Any] = {
+        Gather: _GATHER,
+        # No class tells these two apart, so that by_shape finds them; torch-pruning has to know
+        # them.
+        _GroupedConvNode: _GROUPED_CONV,
+        _GroupNormNode: _GROUP_NORM,
+    }
+    for module in network.modules():
+        if module in COMPOSITES:
+            found[type(module)] = _ATTENTION if module in ATTENTION else _PATCH_MERGING
+    return found
 
 
 def by_shape(layer: nn.Module) -> Any:
     """How the graph sees ``layer`` where torch-pruning's own view of its class falls short."""
     if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups > 1:
-        return None if _is_depthwise(layer) else _GROUPED_CONV
+        return None if is_depthwise(layer) else _GROUPED_CONV
     return _GROUP_NORM if isinstance(layer, nn.GroupNorm) else None
-
-
-def blocks_of(layer: nn.Module) -> int:
-    """Blocks of channels that can only go as a whole: those of a convolution or a GroupNorm."""
-    if isinstance(layer, nn.modules.conv._ConvNd) and not _is_depthwise(layer):
-        return layer.groups
-    return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
-
-
-def width_of(layer: nn.Module) -> int:
-    """Output channels of a convolution, or the channels of a GroupNorm."""
-    width = layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.out_channels
-    assert isinstance(width, int)
-    return width
-
-
-def _is_depthwise(layer: nn.modules.conv._ConvNd) -> bool:
-    return 1 < layer.groups == layer.in_channels == layer.out_channels

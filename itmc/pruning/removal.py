@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from itmc.networks.families import settle
-from itmc.networks.layers import ATTENTION, Gather
-from itmc.pruning.nodes import blocks_of
+from itmc.networks.kinds import ATTENTION
+from itmc.networks.layers import Gather
+from itmc.pruning.blocks import blocks_of
 
 Positions = dict[tuple[str, bool], list[int]]
 """What goes, by layer (or parameter that stands alone) and side (True: outputs)."""
@@ -27,7 +27,7 @@ def remove(network: nn.Module, positions: Positions, parameters: dict[str, int])
         else:
             _cut(network.get_submodule(name), is_output, places)
     for module in network.modules():
-        if isinstance(module, ATTENTION):
+        if module in ATTENTION:
             _count_heads(module)
     settle(network)
 
@@ -42,6 +42,8 @@ def _cut(layer: nn.Module, is_output: bool, places: list[int]) -> None:
     elif isinstance(layer, nn.modules.conv._ConvNd) and blocks_of(layer) > 1:
         _cut_grouped(layer, places)
     else:
+        import torch_pruning as tp  # loads timm and torchvision
+
         pruner = tp.pruner.function.PrunerBox[tp.ops.module2type(layer)]
         prune = pruner.prune_out_channels if is_output else pruner.prune_in_channels
         prune(layer, places)

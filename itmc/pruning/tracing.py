@@ -21,7 +21,8 @@ from torch_pruning.dependency.shape_infer import infer_in_channels_recursively
 from itmc.errors import UsageError
 from itmc.networks.layers import Gather
 from itmc.networks.modes import in_eval_mode
-from itmc.pruning.nodes import BY_CLASS, COMPOSITES, blocks_of, by_shape, width_of
+from itmc.pruning.blocks import blocks_of, width_of
+from itmc.pruning.nodes import COMPOSITES, by_class, by_shape
 
 Pairs = list[tuple[int, int]]
 """Positions in a layer, each with the position in the group's first layer that it goes with."""
@@ -37,14 +38,14 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
         hooks = [
             module.register_forward_hook(_opaque)
             for module in network.modules()
-            if isinstance(module, COMPOSITES)
+            if module in COMPOSITES
         ]
         try:
             # One image is too few for BatchNorm in train mode.
             with warnings.catch_warnings(), torch.enable_grad(), in_eval_mode(network):
                 warnings.simplefilter("ignore")
                 self.build_dependency(
-                    network, (images,), customized_pruners=BY_CLASS, verbose=False
+                    network, (images,), customized_pruners=by_class(network), verbose=False
                 )
         finally:
             for hook in hooks:
@@ -86,8 +87,12 @@ class Graph(tp.DependencyGraph):  # type: ignore[misc]
     def roots(self) -> Iterator[Any]:
         """Nodes whose outputs may begin a group, in the order of the network's layers."""
         order = {module: i for i, module in enumerate(self.model.modules())}
-        kinds = (nn.modules.conv._ConvNd, nn.Linear, *COMPOSITES)
-        found = [node for node in self.module2node.values() if isinstance(node.module, kinds)]
+        kinds = (nn.modules.conv._ConvNd, nn.Linear)
+        found = [
+            node
+            for node in self.module2node.values()
+            if isinstance(node.module, kinds) or node.module in COMPOSITES
+        ]
         yield from sorted(found, key=lambda node: order[node.module])
 
     def closure(

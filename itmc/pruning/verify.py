@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 import torch
-from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 
+from itmc.networks.kinds import RESPONSE_NORM
 from itmc.pruning.removal import Positions
 
 
@@ -51,7 +51,7 @@ def difference(network: nn.Module, other: nn.Module, images: Tensor) -> float:
 def _is_over_channels(layer: nn.Module) -> bool:
     if isinstance(layer, nn.GroupNorm):
         return layer.num_groups == 1
-    return isinstance(layer, nn.LayerNorm | GlobalResponseNorm)
+    return isinstance(layer, nn.LayerNorm) or layer in RESPONSE_NORM
 
 
 def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -73,7 +73,7 @@ class _OnKept(nn.Module):
         self.norm.weight = nn.Parameter(norm.weight[self.kept])
         if norm.bias is not None:
             self.norm.bias = nn.Parameter(norm.bias[self.kept])
-        if isinstance(norm, GlobalResponseNorm):
+        if norm in RESPONSE_NORM:
             self.axis = norm.channel_dim
         elif isinstance(norm, nn.GroupNorm):
             self.axis = 1

@@ -10,11 +10,12 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from itmc.config import Frozen, digest
+from itmc.config import Canonical, Frozen, canonical, digest
 from itmc.errors import UsageError
 from itmc.training.config import TrainingConfig
 from itmc.training.stage import Passes, Stage
@@ -32,14 +33,19 @@ Role = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What determines the result of a stage besides its knobs and the stages before it."""
+    """What determines the result of a stage besides its knobs and the stages before it.
 
-    common: Mapping[str, Any]
+    Each is a JSON-like value, or what ``canonical`` makes of one, which is written out once then.
+    """
+
+    common: Any
     """Data, task, training and seed."""
     student: Any
     """The student's unpruned network."""
     teacher: Any = None
     """The teacher's, where it is another."""
+    known: dict[str, str] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """Identities of nodes under it, by ``Node.content``: the runs of a task and seed share many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +58,23 @@ class Node:
     network: Role = "student"
     """Whose network the stage trains: the teacher may have another architecture."""
 
-    def identity(self, setting: Setting, known: dict[Node, str] | None = None) -> str:
-        """Hash of everything that determines the result.
+    def identity(self, setting: Setting) -> str:
+        """Hash of everything that determines the result."""
+        if self.content not in setting.known:
+            setting.known[self.content] = self._hash(setting)
+        return setting.known[self.content]
 
-        ``known``: those of nodes under the same setting, to look up and to add to.
-        """
-        known = {} if known is None else known
-        if self not in known:
-            known[self] = self._hash(setting, known)
-        return known[self]
+    @cached_property
+    def content(self) -> str:
+        """Hash of what the recipe says of the node and those before it, whatever the setting."""
+        before = {role: node.content for role, node in self.inputs.items()}
+        return digest([self.stage.kind, self.network, self._knobs, before])
 
-    def _hash(self, setting: Setting, known: dict[Node, str]) -> str:
+    @cached_property
+    def _knobs(self) -> Canonical:
+        return canonical(self.knobs.model_dump(mode="json"))
+
+    def _hash(self, setting: Setting) -> str:
         network = setting.student
         if self.network == "teacher" and setting.teacher is not None:
             network = setting.teacher
@@ -70,11 +82,9 @@ class Node:
             {
                 "kind": self.stage.kind,
                 "version": [CORE_VERSION, self.stage.version],
-                "knobs": self.knobs.model_dump(mode="json"),
-                "inputs": {
-                    role: node.identity(setting, known) for role, node in self.inputs.items()
-                },
-                "common": dict(setting.common),
+                "knobs": self._knobs,
+                "inputs": {role: node.identity(setting) for role, node in self.inputs.items()},
+                "common": setting.common,
                 "network": network,
                 "guide": setting.teacher if self.stage.guided else None,
             }

@@ -203,9 +203,10 @@ def test_one_that_was_suspended_for_long_is_taken_over_and_writes_no_more(
 def test_a_job_whose_lease_was_lost_is_waited_for(where: Places) -> None:
     jobs = plan([config(METHOD)])
     executor = Executor(jobs, where, 1, _Said())
-    job = executor._waiting.pop(config(METHOD).key)
+    job, count = executor._waiting.pop_ready(), len(executor._waiting)
     executor._conclude(_Worker(job, None, None, verdict=("lost", "taken")))  # type: ignore[arg-type]
-    assert executor._waiting == {job.key: job} and executor.outcome.failures == {}
+    assert len(executor._waiting) == count + 1 and executor.outcome.failures == {}
+    assert executor._waiting.pop_ready() is job
 
 
 class _Said:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import torch
-from timm.layers.std_conv import StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from itmc.errors import UsageError
+from itmc.networks.kinds import STANDARDISED
 from itmc.pruning.groups import Group, Member
 
 Judges = list[tuple[Member, nn.Module]]
@@ -57,9 +57,8 @@ def are_scale_free(network: nn.Module, group: Group) -> bool:
 
     So it is before ``norms``, and with convolutions that standardise their own filters.
     """
-    standardised = (StdConv2d, StdConv2dSame)  # the scaled ones have a gain, which is a gate
     return bool(norms(network, group)) or any(
-        isinstance(layer, standardised) for _, layer in producers(network, group)
+        layer in STANDARDISED for _, layer in producers(network, group)
     )
 
 

@@ -12,10 +12,10 @@ from torchvision import models
 from torchvision.models import VisionTransformer
 from torchvision.models.swin_transformer import SwinTransformer
 
+from itmc.networks.attention import SelfAttention, ShiftedWindows
 from itmc.networks.backbones import create_backbone
 from itmc.networks.families import prunable
-from itmc.networks.layers import Gather, SelfAttention, ShuffleUnit
-from itmc.networks.windows import ShiftedWindows
+from itmc.networks.layers import Gather, ShuffleUnit
 
 
 def images(size: int) -> Tensor:

@@ -1,12 +1,34 @@
-"""torchvision's attention of Swin in timm's terms, whose heads need not span its width."""
+"""torchvision's attentions in timm's terms, whose heads need not span their width."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
+from timm.layers.attention import Attention
 from timm.models.swin_transformer import WindowAttention, window_partition, window_reverse
-from torch import Tensor
-from torchvision.models.swin_transformer import ShiftedWindowAttention
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torchvision.models.swin_transformer import ShiftedWindowAttention
+
+
+class SelfAttention(Attention):
+    """``nn.MultiheadAttention`` of a sequence with itself, whose heads need not span its width."""
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        """Take over the weights and the dropout of ``attention`` (``batch_first``)."""
+        super().__init__(
+            attention.embed_dim, attention.num_heads, qkv_bias=True, attn_drop=attention.dropout
+        )
+        self.qkv.weight, self.qkv.bias = attention.in_proj_weight, attention.in_proj_bias
+        self.proj = attention.out_proj
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False
+    ) -> tuple[Tensor, None]:
+        return super().forward(query), None
 
 
 class ShiftedWindows(WindowAttention):
