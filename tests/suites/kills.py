@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
+from torch import Tensor
+
 from itmc.acp import ACP
-from itmc.domains.batches import Batches
+from itmc.domains.batches import Batch, Batches
 from itmc.evaluation.evaluator import Evaluator
-from itmc.training import checkpoint
+from itmc.training import checkpoint, loop
 from itmc.training.control import Control
 from itmc.training.optim import Optimiser
+from itmc.training.stage import Stage
 from suites import worker
 from tests.suites.tiny_runs import few_images
 
@@ -49,6 +53,7 @@ def execute(
 
     ``run`` and ``where``: as JSON. ``saving``: arguments of ``Control``. ``to``: the connection.
     """
+    _draw_in_steps()
     if moment is not None:
         _arm(moment)
     worker.Control = partial(Control, **saving)  # type: ignore[assignment,misc]
@@ -59,6 +64,17 @@ def execute(
 def die() -> None:
     """The end of this process, without a chance to do anything more."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _draw_in_steps() -> None:
+    """Let each step draw from torch's generator, as networks with dropout do."""
+    original = loop.train_step
+
+    def train_step(stage: Stage, batch: Batch, done: float) -> dict[str, Tensor]:
+        noise = 0.1 * torch.randn_like(batch.source)
+        return original(stage, replace(batch, source=batch.source + noise), done)
+
+    loop.train_step = train_step
 
 
 def _arm(moment: Moment) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from itmc.domains.batches import Batch, Batches
-from itmc.training.checkpoint import CHECKPOINT, PREVIOUS
+from itmc.errors import UsageError
+from itmc.training.checkpoint import CHECKPOINT, PREVIOUS, PROGRESS
 from suites import worker
 from suites.config import Places, RunConfig
+from suites.folders import RECORD, job_folder
 from suites.plan import plan
 from tests.suites.tiny_runs import (
     EPOCHS,
@@ -171,3 +173,14 @@ def test_a_finished_run_is_not_touched(uninterrupted: Callable[[str], Path], sto
     worker.execute(run, run.key, places(folder.parent, store), silent, silent)
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before
     assert not {CHECKPOINT, PREVIOUS} & set(before)
+
+
+def test_a_stage_before_that_has_lost_epochs_of_its_log_is_an_error(out: Path, store: Path) -> None:
+    """Else the record would have a part of what the run has cost."""
+    run = config("dan_student")
+    (before,) = run.recipe().inputs.values()
+    log = job_folder(out, run.stage_key(before), is_run=False) / PROGRESS
+    log.write_bytes(log.read_bytes()[:-1])
+    with pytest.raises(UsageError, match=f"{PROGRESS} in .* has 0 of 1 epochs; delete the folder"):
+        worker.execute(run, run.key, places(out, store), silent, silent)
+    assert not (out / run.key / RECORD).exists()
