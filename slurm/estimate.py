@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from itmc.files import whole_lines
 from slurm.arrays import ArrayPlan
 from slurm.settings import ClusterSettings
 from suites.folders import PROGRESS, is_finished, job_folder
@@ -73,7 +74,7 @@ def measured(out: Path, finished: Iterable[Costed]) -> tuple[float, float]:
 def trained(folder: Path) -> tuple[int, float]:
     """Epochs that are over in the folder of a job, and the seconds that they took."""
     try:
-        lines = (folder / PROGRESS).read_text().splitlines()
+        lines = whole_lines(folder / PROGRESS)
         return len(lines), sum(sum(json.loads(line)["seconds"].values()) for line in lines)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0, 0.0

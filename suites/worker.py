@@ -21,13 +21,13 @@ from itmc.domains.batches import Batches, Unlabelled, split_source, trained_rows
 from itmc.domains.store import open_domain
 from itmc.errors import UsageError
 from itmc.evaluation.evaluator import Evaluator
-from itmc.files import write_atomic
+from itmc.files import remove_unfinished, write_atomic
 from itmc.networks.build import NetworkConfig
 from itmc.networks.compute import Compute
 from itmc.parallel import joined, of_first, world
 from itmc.training import checkpoint
 from itmc.training.control import Control, Stopped
-from itmc.training.loop import Report, train
+from itmc.training.loop import Report, Say, train
 from itmc.training.method import Node, method
 from itmc.training.precision import resolved
 from itmc.training.stage import Context, Handover
@@ -44,8 +44,6 @@ from suites.folders import (
 from suites.lease import LeaseLostError, leased
 from suites.plan import file_digest
 from suites.record import make_record
-
-Say = Callable[[str], None]
 
 
 def execute(
@@ -70,15 +68,15 @@ def execute(
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder, say, control):
         if of_first(lambda: is_finished(places.out, key, is_run)):
+            of_first(lambda: _clean_up(folder, control))
             return
         of_first(lambda: _begin(run, folder, places))
         _use(places)
         if is_run:
-            _finish_run(run, folder, places, report, control)
+            _finish_run(run, folder, places, report, say, control)
         else:
             node = next(n for n in run.recipe().walk() if run.stage_key(n) == key)
-            _train_stage(run, node, _open(run, places), folder, places, report, control)
-        # Only what is unfinished resumes, and it is finished by now.
+            _train_stage(run, node, _open(run, places), folder, places, report, say, control)
         of_first(lambda: _clean_up(folder, control))
 
 
@@ -95,36 +93,36 @@ def _held(folder: Path, say: Say, control: Control) -> Iterator[None]:
 
 def _begin(run: RunConfig, folder: Path, places: Places) -> None:
     """Clear what an earlier attempt left, and write what is to be done."""
+    remove_unfinished(folder)
     (folder / FAILURE).unlink(missing_ok=True)
     resolved = {"run": run.model_dump(mode="json"), "places": places.model_dump(mode="json")}
     write_atomic(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False).encode())
 
 
 def _clean_up(folder: Path, control: Control) -> None:
+    """Remove what only unfinished jobs need, the job in ``folder`` being finished."""
     control.fence()
-    (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)
+    remove_unfinished(folder)
+    checkpoint.remove_checkpoints(folder)
 
 
 def _finish_run(
-    run: RunConfig, folder: Path, places: Places, report: Report, control: Control
+    run: RunConfig, folder: Path, places: Places, report: Report, say: Say, control: Control
 ) -> None:
     node = run.recipe()
     data = _open(run, places)
     if method(run.method).compressed:
-        handover = _train_stage(run, node, data, folder, places, report, control)
-        history = checkpoint.read_progress(folder)
+        handover, history = _train_stage(run, node, data, folder, places, report, say, control)
     else:  # a reference is its last shared stage
         shared = job_folder(places.out, run.stage_key(node), is_run=False)
         handover = checkpoint.load_handover(shared, data.context.device)
-        history = checkpoint.read_progress(shared)
+        history = _history(run, node, places)
         control.fence()
         checkpoint.save_handover(folder, handover, run.network)
         checkpoint.write_progress(folder, history)
-    own = run.stage_key(node)
-    before = {run.stage_key(n) for n in node.walk()} - {own}
-    histories = {
-        key: checkpoint.read_progress(job_folder(places.out, key, is_run=False)) for key in before
-    }
+    before = {run.stage_key(n): n for n in node.walk()}
+    del before[run.stage_key(node)]
+    histories = {key: _history(run, n, places) for key, n in before.items()}
     if world().is_first:
         record = make_record(
             run, handover.network, history, histories, data.context, data.gaps, places
@@ -140,9 +138,10 @@ def _train_stage(
     folder: Path,
     places: Places,
     report: Report,
+    say: Say,
     control: Control,
-) -> Handover:
-    """Train ``node`` in ``folder``, from the stages before it, which are finished."""
+) -> tuple[Handover, list[dict[str, Any]]]:
+    """Train ``node`` in ``folder``, from the stages before it, which are finished; with its log."""
     # Each role gets a network of its own, also where two of them start from one stage.
     inputs = {
         role: checkpoint.load_handover(
@@ -153,11 +152,24 @@ def _train_stage(
     context = data.context.teacher if node.network == "teacher" else data.context
     stage = node.stage(node.knobs, context, inputs)
     crops = node.paper_crops() if run.protocol == "paper" else 1
-    train(stage, folder, data.evaluator(crops), report, control)
+    history = train(stage, folder, data.evaluator(crops), report, control, say)
     handover = stage.handover()
     control.fence()
     checkpoint.save_handover(folder, handover, run.network_of(node))
-    return handover
+    return handover, history
+
+
+def _history(run: RunConfig, node: Node, places: Places) -> list[dict[str, Any]]:
+    """The log of the finished stage ``node``. Raises UsageError where it is not whole."""
+    folder = job_folder(places.out, run.stage_key(node), is_run=False)
+    history = checkpoint.read_progress(folder)
+    epochs = node.stage.length(node.knobs, run.training)
+    if len(history) != epochs:
+        raise UsageError(
+            f"{checkpoint.PROGRESS} in {str(folder)!r} has {len(history)} of {epochs} epochs; "
+            "delete the folder and run the suite again"
+        )
+    return history
 
 
 @dataclass(frozen=True)

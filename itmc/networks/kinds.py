@@ -19,7 +19,8 @@ class Kind:
         self.names = frozenset(names)
 
     def __contains__(self, module: nn.Module) -> bool:
-        return not self.names.isdisjoint(_lineage(type(module)))
+        kind: Any = type(module)
+        return not self.names.isdisjoint(_lineage(kind))
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from itmc.domains.batches import Batch
 from itmc.networks.build import Network
 from itmc.parallel import of_first
 from itmc.training import checkpoint
-from itmc.training.control import Control
+from itmc.training.control import Control, Stopped
 from itmc.training.epoch import Epoch
 from itmc.training.stage import Stage
 
 Evaluate = Callable[[Network], dict[str, Any]]
 Report = Callable[[int, int], None]
+Say = Callable[[str], None]
 
 
 def train(
@@ -27,49 +30,53 @@ def train(
     evaluate: Evaluate,
     report: Report,
     control: Control | None = None,
+    say: Say = print,
 ) -> list[dict[str, Any]]:
     """Train ``stage`` to its end, resuming from the checkpoint in ``folder`` if there is one.
 
     After each epoch ``evaluate`` judges the student (its verdict is logged, never used here),
-    and ``report(done, epochs)`` is called. Returns the log, one entry an epoch.
+    and ``report(done, epochs)`` is called. ``say`` is told of a checkpoint that cannot be used.
+    Returns the log, one entry an epoch.
     Raises NotFiniteError with step and name of a loss that is not finite, and Stopped where
     ``control`` was asked to stop.
     """
     control, context = control or Control(), stage.context
-    history, epoch = _taken_up(stage, folder)
+    history, epoch = _taken_up(stage, folder, say)
     control.fence()
-    checkpoint.write_progress(folder, history)
-    report(len(history), stage.epochs)
-    while epoch.number < stage.epochs:
-        clock = epoch.clock
-        with context.meter.watch(stage.networks(), context.example):
-            _train_epoch(stage, epoch, folder, history, control)
-        losses = epoch.means()
-        with clock.counts("prune"):
-            events = stage.end_epoch(epoch.number)
-            stage.check_alike()
-        with clock.counts("evaluate"):
-            verdict = evaluate(stage.student)
-            macs = context.meter.macs(stage.student, context.example)
-        history.append(
-            {
-                "stage": stage.kind,
-                "epoch": epoch.number,
-                "losses": losses,
-                "events": events,
-                "macs": macs,
-                "effort": context.meter.take(),
-                **verdict,
-                "seconds": clock.seconds,
-            }
-        )
-        epoch = Epoch(context, epoch.number + 1)
-        with clock.counts("checkpoint"):
-            _save(stage, epoch, folder, history, control)
-        control.fence()
-        checkpoint.write_progress(folder, history)
+    with checkpoint.progress_log(folder, history) as log:
         report(len(history), stage.epochs)
-        control.after_epoch()
+        while epoch.number < stage.epochs:
+            clock = epoch.clock
+            with context.meter.watch(stage.networks(), context.example):
+                _train_epoch(stage, epoch, folder, history, control)
+            losses = epoch.means()
+            with clock.counts("prune"):
+                events = stage.end_epoch(epoch.number)
+                stage.check_alike()
+            with clock.counts("evaluate"):
+                verdict = evaluate(stage.student)
+                macs = context.meter.macs(stage.student, context.example)
+            history.append(
+                {
+                    "stage": stage.kind,
+                    "epoch": epoch.number,
+                    "losses": losses,
+                    "events": events,
+                    "macs": macs,
+                    "effort": context.meter.take(),
+                    **verdict,
+                    "seconds": clock.seconds,
+                }
+            )
+            epoch = Epoch(context, epoch.number + 1)
+            with clock.counts("checkpoint"):
+                save = partial(_save, stage, epoch, folder, history, control)
+                stopping = control.after_epoch(save)
+            control.fence()
+            log(history[-1])
+            report(len(history), stage.epochs)
+            if stopping:
+                raise Stopped
     return history
 
 
@@ -109,9 +116,9 @@ def train_step(stage: Stage, batch: Batch, done: float) -> dict[str, Tensor]:
     return losses
 
 
-def _taken_up(stage: Stage, folder: Path) -> tuple[list[dict[str, Any]], Epoch]:
+def _taken_up(stage: Stage, folder: Path, say: Say) -> tuple[list[dict[str, Any]], Epoch]:
     """The epochs that are over and the one to go on with, ``stage`` being brought there."""
-    saved = of_first(lambda: checkpoint.load_checkpoint(folder))
+    saved = of_first(lambda: checkpoint.load_checkpoint(folder, say))
     if saved is None:
         return [], Epoch(stage.context, 0)
     stage.load_state(saved["stage"])
@@ -125,7 +132,8 @@ def _save(
     stage: Stage, epoch: Epoch, folder: Path, history: list[dict[str, Any]], control: Control
 ) -> None:
     """Write the checkpoint: the epochs of ``history`` are over, and so much of ``epoch``."""
+    start = time.monotonic()
     content = {"stage": stage.state(), "history": history, "epoch": epoch.state()}
     control.fence()
     checkpoint.save_checkpoint(folder, content)
-    control.saved()
+    control.saved(time.monotonic() - start)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from itmc.files import write_atomic
+from itmc.files import atomic, remove_unfinished, write_atomic
 
 
 def broken(*_: object) -> None:
@@ -63,3 +64,30 @@ def test_a_missing_folder_is_an_error_not_a_new_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomic(tmp_path / "gone" / "record.json", b"{}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_replaced_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for content, before in ((b"1", None), (b"2", b"1"), (b"3", b"2")):
+        with atomic(new, before=old) as file:
+            file.write(content)
+            assert new.exists() == (before is not None)  # nothing moves before all is written
+        assert new.read_bytes() == content
+        assert old.exists() == (before is not None)
+        assert before is None or old.read_bytes() == before
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "record.json", b"whole")
+    (tmp_path / ".lease").write_bytes(b"another's")
+    pid = os.fork()
+    if pid == 0:
+        with atomic(tmp_path / "record.json") as file:
+            file.write(b"begun")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert len(list(tmp_path.iterdir())) == 3
+    remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"record.json", ".lease"}
+    assert (tmp_path / "record.json").read_bytes() == b"whole"

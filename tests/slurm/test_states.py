@@ -10,7 +10,7 @@ import pytest
 
 from slurm.ledger import Array, Entry, Submission, process_start
 from slurm.states import Standing, standings
-from suites.folders import LEASE
+from suites.folders import LEASE, PROGRESS, job_folder
 from tests.slurm.factory import (
     AFTER,
     BEFORE,
@@ -63,6 +63,17 @@ def test_what_runs_tells_its_epochs(cluster: FakeCluster, tmp_path: Path) -> Non
     assert (first.state, first.epochs, first.seconds) == ("running", 3, 6.0)
     assert (first.array, first.number) == ("a", "7")
     assert (second.state, second.epochs, second.seconds) == ("running", 0, 0.0)
+
+
+def test_an_epoch_whose_line_is_only_begun_is_not_counted(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.says("squeue", "a|7|0|RUNNING|None\n")
+    train(tmp_path, "k", epochs=3, seconds=2.0)
+    path = job_folder(tmp_path, "k", is_run=True) / PROGRESS
+    path.write_bytes(path.read_bytes()[:-10])
+    (found,) = one(tmp_path, array("a", ["k"]))
+    assert (found.epochs, found.seconds) == (2, 4.0)
 
 
 def test_what_waits_tells_why(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -7,19 +7,20 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from itmc.domains.batches import Batch, Batches
-from itmc.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from itmc.errors import UsageError
+from itmc.training.checkpoint import CHECKPOINT, PREVIOUS, PROGRESS
 from suites import worker
 from suites.config import Places, RunConfig
+from suites.folders import RECORD, job_folder
 from suites.plan import plan
 from tests.suites.tiny_runs import (
     EPOCHS,
     assert_same_result,
     config,
+    ever_saving,
     few_images,
     places,
     silent,
@@ -85,7 +86,7 @@ def execute_until_finished(run: RunConfig, where: Places, report: Report) -> int
     """How often the run had to be taken up again."""
     for attempt in range(20):
         try:
-            worker.execute(run, run.key, where, report, silent)
+            worker.execute(run, run.key, where, report, silent, ever_saving())
         except Interrupted:
             continue
         return attempt
@@ -137,16 +138,32 @@ def test_stopped_within_an_epoch_it_ends_the_same(
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     left: float, uninterrupted: Callable[[str], Path], out: Path, store: Path
 ) -> None:
-    run = config("dan_student")
-    with pytest.raises(Interrupted):
-        worker.execute(run, run.key, places(out, store), stopping_after({2}), silent)
-    checkpoint = out / run.key / CHECKPOINT
-    content = checkpoint.read_bytes()
-    checkpoint.write_bytes(content[: int(left * len(content))])
-    reports: list[int] = []
-    worker.execute(run, run.key, places(out, store), lambda done, _: reports.append(done), silent)
-    assert reports[0] == 0  # from the start
+    """The first time the one before it is gone on from; and then there is none."""
+    run, where = config("dan_student"), places(out, store)
+    for stop, names, start in ((2, [CHECKPOINT], 1), (2, [CHECKPOINT, PREVIOUS], 0)):
+        with pytest.raises(Interrupted):
+            worker.execute(run, run.key, where, stopping_after({stop}), silent, ever_saving())
+        for name in names:
+            file = out / run.key / name
+            content = file.read_bytes()
+            file.write_bytes(content[: int(left * len(content))])
+        reports, said = list[int](), list[str]()
+        with pytest.raises(Interrupted):
+            worker.execute(run, run.key, where, _hearing(reports), said.append, ever_saving())
+        assert reports == [start]
+        assert len(said) == 1 and f"{CHECKPOINT} is refused: it is cut short" in said[0]
+    worker.execute(run, run.key, where, silent, silent)
     assert_same_result(uninterrupted("dan_student"), out / run.key)
+
+
+def _hearing(reports: list[int]) -> Report:
+    """Stops when it has heard how many epochs are over, in ``reports``."""
+
+    def report(done: int, _: int) -> None:
+        reports.append(done)
+        raise Interrupted
+
+    return report
 
 
 def test_a_finished_run_is_not_touched(uninterrupted: Callable[[str], Path], store: Path) -> None:
@@ -155,19 +172,15 @@ def test_a_finished_run_is_not_touched(uninterrupted: Callable[[str], Path], sto
     run = config("dan_student")
     worker.execute(run, run.key, places(folder.parent, store), silent, silent)
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before
-    assert CHECKPOINT not in before
+    assert not {CHECKPOINT, PREVIOUS} & set(before)
 
 
-def test_what_is_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path) is None
-    save_checkpoint(tmp_path, {"stage": {}, "history": [], "epoch": {}})
-    file = tmp_path / CHECKPOINT
-    good = file.read_bytes()
-    assert load_checkpoint(tmp_path) is not None
-    random = np.random.default_rng(0)
-    bent = good.replace(b"format", b"\xff\xfe\xfdmat")
-    for content in (b"", b"x", b"checkpoint", good[:7], good[:-1], random.bytes(500), bent):
-        file.write_bytes(content)
-        assert load_checkpoint(tmp_path) is None
-    torch.save({"format": 1}, file)
-    assert load_checkpoint(tmp_path) is None
+def test_a_stage_before_that_has_lost_epochs_of_its_log_is_an_error(out: Path, store: Path) -> None:
+    """Else the record would have a part of what the run has cost."""
+    run = config("dan_student")
+    (before,) = run.recipe().inputs.values()
+    log = job_folder(out, run.stage_key(before), is_run=False) / PROGRESS
+    log.write_bytes(log.read_bytes()[:-1])
+    with pytest.raises(UsageError, match=f"{PROGRESS} in .* has 0 of 1 epochs; delete the folder"):
+        worker.execute(run, run.key, places(out, store), silent, silent)
+    assert not (out / run.key / RECORD).exists()

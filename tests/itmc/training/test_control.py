@@ -44,7 +44,7 @@ def run(folder: Path, control: Control, evaluate: Evaluate = unseen) -> None:
 
 
 def place(folder: Path) -> Place:
-    saved = load_checkpoint(folder)
+    saved = load_checkpoint(folder, pytest.fail)
     assert saved is not None
     return len(saved["history"]), len(saved["epoch"].get("trace", ()))
 
@@ -55,9 +55,9 @@ def saves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Place]:
     seen: list[Place] = []
     original = Control.saved
 
-    def saved(self: Control) -> None:
+    def saved(self: Control, seconds: float) -> None:
         seen.append(place(tmp_path))
-        original(self)
+        original(self, seconds)
 
     monkeypatch.setattr(Control, "saved", saved)
     return seen
@@ -75,12 +75,54 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, then: Callable[[], Non
     monkeypatch.setattr(Adapt, "losses", losses)
 
 
+def ever_saving() -> Control:
+    """Saves at the end of each epoch, whatever it costs."""
+    return Control(share=1e9)
+
+
 ENDS = [(epoch, 0) for epoch in range(1, EPOCHS + 1)]
 
 
 def test_unasked_it_saves_at_the_ends_of_epochs(tmp_path: Path, saves: list[Place]) -> None:
-    run(tmp_path, Control())
+    run(tmp_path, ever_saving())
     assert saves == ENDS
+
+
+@pytest.mark.parametrize("took", [0.1, 2.0])
+def test_writing_takes_no_more_than_its_part_of_the_time(
+    took: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that steps of 10 s and writes of ``took`` seconds move: 120 s of training."""
+    now, writes = 0.0, list[float]()
+    monkeypatch.setattr(controls.time, "monotonic", lambda: now)
+    write, losses = checkpoint.save_checkpoint, Adapt.losses
+
+    def slow_write(folder: Path, content: dict[str, Any]) -> None:
+        nonlocal now
+        writes.append(now)
+        now += took
+        write(folder, content)
+
+    def slow_losses(self: Adapt, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        nonlocal now
+        now += 10
+        return losses(self, batch, progress)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", slow_write)
+    monkeypatch.setattr(Adapt, "losses", slow_losses)
+    run(tmp_path, Control(every=60.0))
+    # 2 s are a hundredth of 200 s, which the rest of the run does not take.
+    assert writes == ([30.0, 60.1, 90.2, 120.3] if took == 0.1 else [30.0])
+
+
+def test_within_an_epoch_too_a_checkpoint_waits_until_it_pays(
+    tmp_path: Path, saves: list[Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = Control(every=0.0)
+    at_step(monkeypatch, 1, lambda: control.saved(seconds=3600.0))
+    at_step(monkeypatch, 7, control.save)
+    run(tmp_path, control)
+    assert saves[:2] == [(0, 1), (0, 1)] and (2, 2) in saves and (1, 0) not in saves
 
 
 def test_a_checkpoint_that_is_too_old_is_followed_by_another(
@@ -94,7 +136,7 @@ def test_a_checkpoint_that_is_too_old_is_followed_by_another(
         now += 601
 
     at_step(monkeypatch, 4, pass_time)
-    run(tmp_path, Control())
+    run(tmp_path, ever_saving())
     assert saves == [(1, 0), (1, 2), (2, 0), (3, 0), (4, 0)]
 
 
@@ -102,7 +144,7 @@ def test_a_checkpoint_that_is_too_old_is_followed_by_another(
 def test_what_is_asked_for_in_a_step_is_saved_after_it(
     step: int, tmp_path: Path, saves: list[Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    control = Control()
+    control = ever_saving()
     at_step(monkeypatch, step, control.save)
     run(tmp_path, control)
     assert saves == sorted([*ENDS, (step // STEPS, step % STEPS + 1)])
@@ -155,7 +197,8 @@ def test_the_fence_is_asked_right_before_each_file_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    for name in ("save_checkpoint", "write_progress"):
+    writes = "save_checkpoint", "_append", "write_atomic"
+    for name in writes:
         original = getattr(checkpoint, name)
 
         def written(*arguments: Any, original: Any = original, name: str = name) -> None:
@@ -163,12 +206,12 @@ def test_the_fence_is_asked_right_before_each_file_is_written(
             original(*arguments)
 
         monkeypatch.setattr(checkpoint, name, written)
-    control = Control()
+    control = ever_saving()
     control.fence = lambda: calls.append("fence")
     run(tmp_path, control)
     for before, after in itertools.pairwise(calls):
         assert after == "fence" or before == "fence"
-    assert calls.count("save_checkpoint") == EPOCHS
+    assert [calls.count(name) for name in writes] == [EPOCHS, EPOCHS, 1]
 
 
 def test_losses_that_are_no_numbers_are_not_saved(
@@ -184,4 +227,4 @@ def test_losses_that_are_no_numbers_are_not_saved(
     monkeypatch.setattr(Adapt, "losses", losses)
     with pytest.raises(NotFiniteError, match="'bad' is nan at step 0;"):
         run(tmp_path, control)
-    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path, pytest.fail) is None

@@ -12,6 +12,7 @@ import torch
 import baselines  # noqa: F401 - registers them
 from itmc.domains.batches import Batch, Batches
 from itmc.training.adapt import Adapt
+from itmc.training.control import Control
 from itmc.training.epoch import NotFiniteError
 from itmc.training.loop import train
 from itmc.training.stage import Stage
@@ -68,7 +69,7 @@ def test_draws_of_an_epoch_do_not_depend_on_what_ran_before(
             raise Stop
 
     with pytest.raises(Stop):
-        train(stage(), tmp_path, lambda network: {}, stop)
+        train(stage(), tmp_path, lambda network: {}, stop, Control(share=1e9))
     torch.rand(5)
     tiny.run(stage(), tmp_path)
     assert draws == whole
