@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from suites.bench import latency, step
 from suites.command import Parser, exit_code
 
-_COMMANDS = {"step": step, "latency": latency}
+_COMMANDS: dict[str, Callable[[argparse.Namespace, str], int]] = {
+    "step": step.run,
+    "latency": latency.run,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +28,7 @@ def _run(given: list[str], command: str) -> int:
     if names_none and not {"-h", "--help"} & set(given):
         given = ["step", *given]
     options = _parser().parse_args(given)
-    return _COMMANDS[options.command].run(options, command)
+    return _COMMANDS[options.command](options, command)
 
 
 def _parser() -> Parser:

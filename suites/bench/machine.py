@@ -23,19 +23,20 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "itmc-bench")
 
 def facts(device: torch.device) -> dict[str, Any]:
     """The machine and the versions of what runs on it, as JSON has it."""
-    found = {
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in _PACKAGES}
+    found: dict[str, Any] = {
         "processor": f"{processor()} ({platform.machine()})",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "device": device.type,
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in _PACKAGES},
+        "versions": versions,
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found["gpu"] = {"name": properties.name, "bytes": properties.total_memory}
-        found["versions"]["cuda"] = torch.version.cuda
+        versions["cuda"] = str(torch.version.cuda)
     return found
 
 

@@ -30,7 +30,9 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ENDLESS = 1 << 30
 
 
-def loader(folder: Path, resized: int, image_size: int, batch: int, pinned: bool) -> DataLoader:
+def loader(
+    folder: Path, resized: int, image_size: int, batch: int, pinned: bool
+) -> DataLoader[list[Tensor]]:
     """Augmented batches of the images ``<class>/*`` in ``folder``.
 
     It draws with replacement, so that it never begins anew: epochs of a synthetic domain are short,
@@ -74,7 +76,7 @@ class Adaptation:
             "discrepancy": self.discrepancy(on_source, on_target, labels, gamma),
         }
         self.optimiser.zero_grad()
-        total(losses).backward()
+        total(losses).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {name: loss.item() for name, loss in losses.items()}
 
@@ -122,7 +124,7 @@ class Compression:
             ),
         }
         self.optimisers["teacher"].zero_grad()
-        total(teacher_losses).backward()
+        total(teacher_losses).backward()  # type: ignore[no-untyped-call]
         self.optimisers["teacher"].step()
 
         self.teacher.eval()
@@ -143,7 +145,7 @@ class Compression:
         }
         self.optimisers["student"].zero_grad()
         loss = total(student_losses)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.observe(self.student, loss)
         self.optimisers["student"].step()
         return {name: loss.item() for name, loss in (teacher_losses | student_losses).items()}

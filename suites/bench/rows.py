@@ -64,7 +64,8 @@ def measured(
     stage = stage_of(cell.method, cell.compression, cell.final, context_of(settings, domains))
     left = count_macs(stage.student, stage.context.example) / stage.context.unpruned_macs
     with ExitStack() as stack:
-        ways: dict[str, Ours | Naive] = {"ours": Ours(stage, settings)}
+        ours = Ours(stage, settings)
+        ways: dict[str, Ours | Naive] = {"ours": ours}
         precisions = {"ours": str(settings.precision)}
         if against_naive:
             other = stage_of(
@@ -74,7 +75,7 @@ def measured(
             precisions["naive"] = "tf32" if settings.device.type == "cuda" else "fp32"
         works = {name: _work(way) for name, way in ways.items()}
         if settings.compiled:
-            ways["ours"].compile()
+            ours.compile()
         taken = clock.rounds(list(ways.values()), effort.rounds, effort.seconds, report)
         rows = [
             {

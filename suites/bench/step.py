@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from itmc.networks.build import NetworkConfig, build
 from itmc.training.method import method
 from suites.bench import machine
 from suites.bench.arguments import among, numbers, refuse_no_folder
-from suites.bench.domains import CLASSES, IMAGES, make_domains
+from suites.bench.domains import CLASSES, make_domains
 from suites.bench.page import page
 from suites.bench.precision import resolved
 from suites.bench.rows import Cell, Effort, Limits, measured, over_a_run
@@ -68,18 +69,19 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
     final = max(options.compressions) or _FINAL
     for cell in _cells(options.methods, options.compressions, final):
         what = f"{cell.method} c={cell.compression:g}"
-        rows += measured(
-            cell, settings, domains, options.naive, limits, effort,
-            lambda done, what=what: shown.step(what, done, effort.rounds, "rounds"),
-        )  # fmt: skip
-        ending = "".join(f"; {r['way']} {1e3 * r['seconds']['median']:.4g} ms" for r in rows[-1:])
-        shown.say(what + ending)
+        report = partial(shown.step, what, total=effort.rounds, unit="rounds")
+        rows += (found := measured(cell, settings, domains, options.naive, limits, effort, report))
+        shown.step(what, 1, 1, "rounds")  # which ends its bar
+        times = (f"{row['way']} {1e3 * row['seconds']['median']:.4g} ms" for row in found)
+        shown.say(f"{what}: {', '.join(times)}")
     knobs = method("itmc").Knobs()
     assert isinstance(knobs, ITMCConfig)
     return {
         "settings": asdict(settings) | {"device": settings.device.type, "bn": "joint"},
         "data": {
-            "images": IMAGES, "classes": CLASSES, "stored_size": domains.stored_size,
+            "images": len(domains.source.images),
+            "classes": CLASSES,
+            "stored_size": domains.stored_size,
             "file_bytes": domains.file_bytes,
         },
         "machine": machine.facts(settings.device) | asdict(limits),

@@ -1,4 +1,4 @@
-"""``python -m suites.bench latency`` as a user calls it. How fast anything is, is no matter of tests."""
+"""``python -m suites.bench latency``, called as a user does. How fast things are is not tested."""
 
 from __future__ import annotations
 
