@@ -16,7 +16,8 @@ from itmc.itmc import Alternate, ITMCConfig
 from itmc.training.config import TrainingConfig
 from suites.bench import clock
 from suites.bench.domains import Domains
-from suites.bench.ways import Naive, Ours, Settings, context_of, stage_of
+from suites.bench.stages import Settings, context_of, stage_of
+from suites.bench.ways import Naive, Ours
 from suites.bench.work import Passes, Work, work_of
 
 _BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}

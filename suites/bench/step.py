@@ -26,7 +26,7 @@ from suites.bench.domains import CLASSES, make_domains
 from suites.bench.page import page
 from suites.bench.precision import resolved
 from suites.bench.rows import Cell, Effort, Limits, measured, over_a_run
-from suites.bench.ways import Settings
+from suites.bench.stages import Settings
 from suites.command import DONE, at_least
 from suites.config import Places
 from suites.progress import Steps, bars

@@ -20,17 +20,8 @@ from itmc.training.loop import train_step
 from itmc.training.method import method
 from suites.bench import clock, domains, rows
 from suites.bench.domains import Domains, make_domains
-from suites.bench.ways import (
-    DONE,
-    Naive,
-    Ours,
-    Settings,
-    context_of,
-    discrepancies_of,
-    naive_method,
-    networks_of,
-    stage_of,
-)
+from suites.bench.stages import Settings, context_of, discrepancies_of, networks_of, stage_of
+from suites.bench.ways import DONE, Naive, Ours, naive_method
 
 SETTINGS = Settings("digits_convnet", 32, 4, "fp32", False, torch.device("cpu"))
 
@@ -67,9 +58,10 @@ def test_both_ways_compute_the_same(name: str, compression: float, made: Domains
     _have_learnt_alike(networks_of(ours), networks_of(other), networks_of(untrained))
     _have_learnt_alike(discrepancies_of(ours), discrepancies_of(other), discrepancies_of(untrained))
     if isinstance(ours, Alternate) and isinstance(other, Alternate):
-        totals = ours.acp.state()["criterion"]["totals"]
-        for group, total in other.acp.state()["criterion"]["totals"].items():
-            assert torch.allclose(total, totals[group], rtol=1e-2, atol=1e-5), group
+        totals, found = (s.acp.state()["criterion"]["totals"] for s in (ours, other))
+        assert totals and found.keys() == totals.keys()
+        for group, total in totals.items():
+            assert torch.allclose(found[group], total, rtol=1e-2, atol=1e-5), group
 
 
 def _have_learnt_alike(ours: Any, naive: Any, untrained: Any) -> None:
