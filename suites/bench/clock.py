@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,18 +22,19 @@ from torch.profiler import ProfilerActivity, profile
 
 from suites.bench.machine import synchronise
 
-WARM_UP = 2
 PHASES = (
     "data", "teacher forward", "student forward", "losses", "backward", "importance", "optimiser",
     "other",
 )  # fmt: skip
 """Where the time of a step goes; ``other`` is what no phase covers: Python between the kernels."""
 _TURN_SECONDS = 0.25
-_FEWEST_ROUNDS, _MOST_ROUNDS, _PHASE_STEPS = 3, 50, 3
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 50
+_PHASE_STEPS, _PHASE_SECONDS = 3, 1.0
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy")
 """Calls in which the host waits for the GPU; the end of profiling synchronises the device."""
 
+T = TypeVar("T")
 Wrap = Callable[..., Any]
 
 
@@ -73,7 +74,7 @@ def rounds(
     ``count`` rounds, or for ``seconds`` but 3 to 50 rounds; ``report`` hears how many are done.
     """
     for way in ways:
-        _seconds(way, WARM_UP)
+        _seconds(way, 1)
     steps = [max(1, math.ceil(_TURN_SECONDS / _seconds(way, 1))) for way in ways]
     taken: list[list[float]] = []
     deadline = time.perf_counter() + seconds
@@ -119,10 +120,11 @@ def seconds_by_phase(way: Way) -> dict[str, float]:
             stack.enter_context(
                 _timed(Phase(network, "_compiled_call_impl", f"{role} forward"), spent)
             )
-        step = spent.timed("other", way.step)
-        for _ in range(_PHASE_STEPS):
+        step, steps = spent.timed("other", way.step), 0
+        while steps < _PHASE_STEPS and sum(spent.seconds.values()) < _PHASE_SECONDS:
             step()
-    return {name: spent.seconds.get(name, 0.0) / _PHASE_STEPS for name in PHASES}
+            steps += 1
+    return {name: spent.seconds.get(name, 0.0) / steps for name in PHASES}
 
 
 class _Spent:
@@ -188,24 +190,31 @@ def waited(events: Any) -> float:
     return float(microseconds) / 1e6
 
 
-def peak_memory(way: Way) -> int | None:
-    """Most bytes that a step takes beside what is there before it (networks, optimiser, data).
+def peak_memory(device: torch.device, work: Callable[[], T]) -> tuple[T, int | None]:
+    """What ``work`` returns, and the most bytes that it takes beside what is there before it.
 
     On a GPU what torch allocates there, on a CPU what this process has in memory: without the
     loaders' workers, and None where the system does not tell.
     """
     gc.collect()
-    if way.device.type == "cuda":
-        before = torch.cuda.memory_allocated(way.device)
-        torch.cuda.reset_peak_memory_stats(way.device)
-        _seconds(way, 1)
-        return int(torch.cuda.max_memory_allocated(way.device) - before)
     _give_back_freed()
+    before = _restarted_peak(device)
+    result = work()
+    if before is None:
+        return result, None
+    if device.type == "cuda":
+        return result, torch.cuda.max_memory_allocated(device) - before
+    return result, _peak_resident() - before
+
+
+def _restarted_peak(device: torch.device) -> int | None:
+    """Bytes in memory now, from which on the peak counts."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
     try:
         _CLEAR.write_text("5")  # the peak is what is resident now
-        before = _status_bytes("VmHWM")
-        _seconds(way, 1)
-        return _status_bytes("VmHWM") - before
+        return _peak_resident()
     except (OSError, KeyError):
         return None
 
@@ -216,6 +225,6 @@ def _give_back_freed() -> None:
         library.malloc_trim(0)
 
 
-def _status_bytes(key: str) -> int:
+def _peak_resident() -> int:
     lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-    return int(lines[key].split()[0]) * 1024
+    return int(lines["VmHWM"].split()[0]) * 1024

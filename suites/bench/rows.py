@@ -90,8 +90,7 @@ def measured(
                 "mfu": works["ours"].flops
                 / float(np.median(taken[:, column]))
                 / limits.rates[precisions[name]],
-                "peak_bytes": clock.peak_memory(way),
-                "phases": clock.seconds_by_phase(way),
+                **_phases(way),
                 "host_wait_seconds": clock.host_wait(way),
             }
             for column, (name, way) in enumerate(ways.items())
@@ -138,6 +137,11 @@ def _work(way: Ours | Naive) -> Work:
     with way.turn(), passes.watch(way.networks().values()):
         way.step()
     return work_of(passes, way.example)
+
+
+def _phases(way: Ours | Naive) -> dict[str, Any]:
+    phases, peak = clock.peak_memory(way.device, lambda: clock.seconds_by_phase(way))
+    return {"phases": phases, "peak_bytes": peak}
 
 
 def _speed(seconds: NDArray[np.float64], batch: int) -> dict[str, Any]:

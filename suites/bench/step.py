@@ -71,7 +71,7 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
         what = f"{cell.method} c={cell.compression:g}"
         report = partial(shown.step, what, total=effort.rounds, unit="rounds")
         rows += (found := measured(cell, settings, domains, options.naive, limits, effort, report))
-        shown.step(what, 1, 1, "rounds")  # which ends its bar
+        shown.step(what, found[0]["rounds"], found[0]["rounds"], "rounds")  # which ends its bar
         times = (f"{row['way']} {1e3 * row['seconds']['median']:.4g} ms" for row in found)
         shown.say(f"{what}: {', '.join(times)}")
     knobs = method("itmc").Knobs()
