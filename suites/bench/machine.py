@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "device": device.type,
+        "gemm_sizes": list(GEMM_SIZES),
         "versions": versions,
     }
     if device.type == "cuda":
@@ -40,23 +42,34 @@ def facts(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def rates(device: torch.device) -> dict[str, float]:
-    """FLOP/s of matrix products by precision; ``tf32`` on CUDA only."""
-    found = {
+@dataclass(frozen=True)
+class Limits:
+    """What the machine does at most: FLOP/s of matrix products by precision, bytes a second."""
+
+    rates: dict[str, float]
+    bandwidth: float
+
+    def or_more(self, other: Limits) -> Limits:
+        """The higher of both each: what else runs on the machine can only lower them."""
+        rates = {name: max(rate, other.rates[name]) for name, rate in self.rates.items()}
+        return Limits(rates, max(self.bandwidth, other.bandwidth))
+
+
+def limits(device: torch.device) -> Limits:
+    """Measure them; precisions are ``fp32``, ``bf16``, and ``tf32`` on CUDA.
+
+    Bytes that a copy reads and those that it writes count both.
+    """
+    rates = {
         "fp32": _gemm_rate(torch.float32, device),
         "bf16": _gemm_rate(torch.bfloat16, device),
     }
     if device.type == "cuda":
         with _tf32_products():
-            found["tf32"] = _gemm_rate(torch.float32, device)
-    return found
-
-
-def bandwidth(device: torch.device) -> float:
-    """Bytes a second that a copy reads and writes, together."""
+            rates["tf32"] = _gemm_rate(torch.float32, device)
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
-    return 2 * COPIED / _fastest(lambda: target.copy_(source), device)
+    return Limits(rates, 2 * COPIED / _fastest(lambda: target.copy_(source), device))
 
 
 def synchronise(device: torch.device) -> None:

@@ -47,6 +47,8 @@ on the device {machine["device"]}; ours in {settings["precision"]}{compiled}.
 
 ## What was measured, and how
 
+- Matrix rate and bandwidth are the best of those before and after all else; square matrices of
+  {", ".join(map(str, machine["gemm_sizes"]))}.
 - Random weights; {data["images"]} synthetic images of {data["classes"]} classes a domain, stored at
   {data["stored_size"]} px, files of {data["file_bytes"] / 1e3:.0f} kB. *Ours* is the step that all
   runs make, its data included. *naive* is the step as public code writes it: files decoded by

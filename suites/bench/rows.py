@@ -16,6 +16,7 @@ from itmc.itmc import Alternate, ITMCConfig
 from itmc.training.config import TrainingConfig
 from suites.bench import clock
 from suites.bench.domains import Domains
+from suites.bench.machine import Limits
 from suites.bench.stages import Settings, context_of, stage_of
 from suites.bench.ways import Naive, Ours
 from suites.bench.work import Passes, Work, work_of
@@ -41,24 +42,17 @@ class Effort:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the machine does at most: FLOP/s by precision, bytes a second."""
-
-    rates: dict[str, float]
-    bandwidth: float
-
-
 def measured(
     cell: Cell,
     settings: Settings,
     domains: Domains,
     against_naive: bool,
-    limits: Limits,
     effort: Effort,
     report: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     """A row of ``cell`` for each way; ``report`` hears how many rounds are done.
+
+    ``model_flops`` are those that the method needs: ours, which passes nothing twice.
 
     Raises UsageError where the student cannot be that small.
     """
@@ -86,10 +80,9 @@ def measured(
                 "way": name,
                 "precision": precisions[name],
                 **_speed(taken[:, column], settings.batch),
-                **_arithmetic(works[name], precisions[name], limits),
-                "mfu": works["ours"].flops
-                / float(np.median(taken[:, column]))
-                / limits.rates[precisions[name]],
+                "flops": works[name].flops,
+                "model_flops": works["ours"].flops,
+                "bytes": works[name].elements * _BYTES[precisions[name]],
                 **_phases(way),
                 "host_wait_seconds": clock.host_wait(way),
             }
@@ -98,6 +91,18 @@ def measured(
     if against_naive:
         rows[0]["speedup"] = quartiles(taken[:, 1] / taken[:, 0])
     return rows
+
+
+def rated(row: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """``row`` beside what the machine could do: the use of its FLOPs, and the least seconds."""
+    rate = limits.rates[row["precision"]]
+    return row | {
+        "mfu": row["model_flops"] / row["seconds"]["median"] / rate,
+        "least_seconds": {
+            "arithmetic": row["flops"] / rate,
+            "memory": row["bytes"] / limits.bandwidth,
+        },
+    }
 
 
 def quartiles(values: NDArray[np.float64]) -> dict[str, float]:
@@ -149,16 +154,4 @@ def _speed(seconds: NDArray[np.float64], batch: int) -> dict[str, Any]:
         "seconds": quartiles(seconds),
         "rounds": len(seconds),
         "images_per_second": 2 * batch / float(np.median(seconds)),
-    }
-
-
-def _arithmetic(work: Work, precision: str, limits: Limits) -> dict[str, Any]:
-    moved = work.elements * _BYTES[precision]
-    return {
-        "flops": work.flops,
-        "bytes": moved,
-        "least_seconds": {
-            "arithmetic": work.flops / limits.rates[precision],
-            "memory": moved / limits.bandwidth,
-        },
     }

@@ -25,7 +25,7 @@ from suites.bench.arguments import among, numbers, refuse_no_folder
 from suites.bench.domains import CLASSES, make_domains
 from suites.bench.page import page
 from suites.bench.precision import resolved
-from suites.bench.rows import Cell, Effort, Limits, measured, over_a_run
+from suites.bench.rows import Cell, Effort, measured, over_a_run, rated
 from suites.bench.stages import Settings
 from suites.command import DONE, at_least
 from suites.config import Places
@@ -62,7 +62,7 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
     settings = _settings(options, folder)
     effort = Effort(options.rounds, options.seconds)
     shown.say("measuring the machine's matrix rate and copy bandwidth")
-    limits = Limits(machine.rates(settings.device), machine.bandwidth(settings.device))
+    limits = machine.limits(settings.device)
     shown.say("drawing two domains of images")
     domains = make_domains(folder, settings.image_size)
     rows: list[dict[str, Any]] = []
@@ -70,10 +70,11 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
     for cell in _cells(options.methods, options.compressions, final):
         what = f"{cell.method} c={cell.compression:g}"
         report = partial(shown.step, what, total=effort.rounds, unit="rounds")
-        rows += (found := measured(cell, settings, domains, options.naive, limits, effort, report))
+        rows += (found := measured(cell, settings, domains, options.naive, effort, report))
         shown.step(what, found[0]["rounds"], found[0]["rounds"], "rounds")  # which ends its bar
         times = (f"{row['way']} {1e3 * row['seconds']['median']:.4g} ms" for row in found)
         shown.say(f"{what}: {', '.join(times)}")
+    limits = limits.or_more(machine.limits(settings.device))
     knobs = method("itmc").Knobs()
     assert isinstance(knobs, ITMCConfig)
     return {
@@ -85,7 +86,7 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
             "file_bytes": domains.file_bytes,
         },
         "machine": machine.facts(settings.device) | asdict(limits),
-        "rows": rows,
+        "rows": [rated(row, limits) for row in rows],
         "run": {"final": final, "images_per_second": over_a_run(rows, knobs, final)},
     }  # fmt: skip
 

@@ -20,6 +20,7 @@ from itmc.training.loop import train_step
 from itmc.training.method import method
 from suites.bench import clock, domains, rows
 from suites.bench.domains import Domains, make_domains
+from suites.bench.machine import Limits
 from suites.bench.stages import Settings, context_of, discrepancies_of, networks_of, stage_of
 from suites.bench.ways import DONE, Naive, Ours, naive_method
 
@@ -234,3 +235,8 @@ def test_a_run_is_as_fast_as_its_epochs_together() -> None:
     found = rows.over_a_run(measured, knobs, 0.75)
     assert found == {"ours": pytest.approx(20 / sum(1 / speed for speed in each))}
     assert rows.over_a_run(measured[1:], knobs, 0.75) == {}
+
+
+def test_limits_are_the_higher_of_two_measurements() -> None:
+    first, second = Limits({"fp32": 1.0, "bf16": 4.0}, 5.0), Limits({"fp32": 2.0, "bf16": 3.0}, 6.0)
+    assert first.or_more(second) == Limits({"fp32": 2.0, "bf16": 4.0}, 6.0)
