@@ -1,4 +1,4 @@
-"""``python -m suites.bench`` as a user calls it. How fast anything is, is no matter of tests."""
+"""``python -m suites.bench latency``, called as a user does. How fast things are is not tested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 
 from itmc.networks import NetworkConfig, build
 from itmc.networks.build import example
-from suites import bench
+from suites.bench import latency
+from suites.bench.__main__ import main
 
 SMALL = ["latency", "--backbone", "digits_convnet", "--image-size", "32", "--seconds", "0.01"]
 
@@ -28,13 +29,13 @@ def test_a_page_has_a_row_for_each_way_runtime_and_batch(
 ) -> None:
     out = tmp_path / "latency.md"
     ways = ["--criteria", "l2,uniform", "--round-to", "1,4", "--compressions", "0.5", "--batches"]
-    assert bench.main([*SMALL, *ways, "1,2", "--threads", "1", "--out", str(out)]) == 0
+    assert main([*SMALL, *ways, "1,2", "--threads", "1", "--out", str(out)]) == 0
     page = out.read_text()
     assert page in capsys.readouterr().out and "1 thread(s)" in page
     rows = [line.strip("|").split(" | ") for line in re.findall(r"^\| (?:l2|unif).*", page, re.M)]
     assert len(rows) == 2 * 2 * 2 * 2
     for _, per, _, compression, left, runtime, _, unpruned, pruned, ratio, _, pairs in rows:
-        assert (per, compression) == ("none", "0.5") and runtime in bench.RUNTIMES
+        assert (per, compression) == ("none", "0.5") and runtime in latency.RUNTIMES
         assert float(left) == pytest.approx(0.5, abs=0.01)
         assert float(unpruned) > 0 and float(pruned) > 0 and float(ratio) > 0
         assert int(pairs.strip(" |")) >= 3
@@ -43,7 +44,7 @@ def test_a_page_has_a_row_for_each_way_runtime_and_batch(
 def test_a_runtime_computes_what_the_network_does() -> None:
     config = NetworkConfig(backbone="digits_convnet", bottleneck=8, classes=4, image_size=32)
     network, images = build(config).eval(), torch.rand(3, 3, 32, 32)
-    (found,) = bench.OnnxRuntime(network, example(config))(images)
+    (found,) = latency.OnnxRuntime(network, example(config))(images)
     with torch.inference_mode():
         assert torch.allclose(torch.from_numpy(found), network(images).logits, atol=1e-5)
 
@@ -64,6 +65,6 @@ def test_a_runtime_computes_what_the_network_does() -> None:
 def test_wrong_usage_is_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench.main([*SMALL, *arguments]) == 2
+    assert main([*SMALL, *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

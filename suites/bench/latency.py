@@ -11,7 +11,6 @@ import copy
 import itertools
 import os
 import platform
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,14 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from itmc.cost import durations
-from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.networks import Network, NetworkConfig, build
 from itmc.networks.build import example
 from itmc.networks.export import export_onnx
 from itmc.pruning import prune
 from itmc.pruning.cost_aware import CostAware
-from suites.command import DONE, Parser, at_least, exit_code
+from suites.bench.arguments import among, integers, numbers, refuse_no_folder
+from suites.bench.machine import processor
+from suites.command import DONE, at_least
 
 RUNTIMES = ("torch", "onnxruntime")
 _CRITERIA = ("uniform", "l1", "l2", "fpgm", "bn_scale", "random")
@@ -90,16 +90,9 @@ class OnnxRuntime(nn.Module):
         return self._session.run(None, {"images": images.contiguous().numpy()})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(options: argparse.Namespace, command: str) -> int:
     """The command; returns the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    command = f"python -m suites.bench {shlex.join(given)}"
-    return exit_code("suites.bench", lambda: _run(_parser().parse_args(given), command))
-
-
-def _run(options: argparse.Namespace, command: str) -> int:
-    if options.out is not None and not options.out.parent.is_dir():
-        raise UsageError(f"--out: the folder {str(options.out.parent)!r} does not exist; make it")
+    refuse_no_folder("--out", options.out)
     torch.set_num_threads(options.threads)
     config = NetworkConfig.model_validate(
         {"backbone": options.backbone, "classes": _CLASSES, "image_size": options.image_size}
@@ -156,7 +149,7 @@ def page(config: NetworkConfig, rows: Sequence[Measured], threads: int, command:
     return f"""# Latency of {config.backbone}, pruned, against the unpruned network
 
 Made by `{command}`. Random weights, {config.image_size} px, float32, {threads} thread(s) of a
-{platform.machine()} CPU ({_processor()}), {versions}. The two networks run in turns; *time* is the
+{platform.machine()} CPU ({processor()}), {versions}. The two networks run in turns; *time* is the
 median over the pairs of the ratio pruned / unpruned, *middle half* its quartiles; *per*: importance
 divided by what a channel's removal saves; *widths ×*: widths are multiples of this.
 
@@ -183,70 +176,31 @@ def _row(row: Measured) -> tuple[str, ...]:
     )
 
 
-def _processor() -> str:
-    """The processor's model name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m suites.bench", description="Measure, in turns and in pairs.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    latency = commands.add_parser(
-        "latency", help="how much faster a pruned network is than the unpruned one"
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command may be asked for."""
+    parser.add_argument("--backbone", default="resnet50", help="default: %(default)s")
+    parser.add_argument("--image-size", type=at_least(8), default=224, help="default: %(default)s")
+    parser.add_argument(
+        "--compressions", type=numbers, default=[0.5, 0.75], help="default: 0.5,0.75"
     )
-    latency.add_argument("--backbone", default="resnet50", help="default: %(default)s")
-    latency.add_argument("--image-size", type=at_least(8), default=224, help="default: %(default)s")
-    latency.add_argument(
-        "--compressions", type=_numbers, default=[0.5, 0.75], help="default: 0.5,0.75"
+    parser.add_argument(
+        "--criteria", type=among(_CRITERIA), default=["l2"], help="of weights; default: l2"
     )
-    latency.add_argument(
-        "--criteria", type=_among(_CRITERIA), default=["l2"], help="of weights; default: l2"
+    parser.add_argument(
+        "--cost-aware", type=among(get_args(CostAware)), default=["none"], help="default: none"
     )
-    latency.add_argument(
-        "--cost-aware", type=_among(get_args(CostAware)), default=["none"], help="default: none"
+    parser.add_argument("--round-to", type=integers, default=[16], help="default: 16")
+    parser.add_argument(
+        "--runtimes", type=among(RUNTIMES), default=list(RUNTIMES), help="default: all"
     )
-    latency.add_argument("--round-to", type=_integers, default=[16], help="default: 16")
-    latency.add_argument(
-        "--runtimes", type=_among(RUNTIMES), default=list(RUNTIMES), help="default: all"
-    )
-    latency.add_argument("--batches", type=_integers, default=[1, 32], help="default: 1,32")
-    latency.add_argument(
+    parser.add_argument("--batches", type=integers, default=[1, 32], help="default: 1,32")
+    parser.add_argument(
         "--threads",
         type=at_least(1),
         default=os.cpu_count(),
         help="default: all cores (%(default)s)",
     )
-    latency.add_argument(
+    parser.add_argument(
         "--seconds", type=float, default=3.0, help="of measuring a network and row; %(default)s"
     )
-    latency.add_argument("--out", type=Path, help="write the page here too")
-    return parser
-
-
-def _integers(text: str) -> list[int]:
-    return [at_least(1)(part) for part in text.split(",")]
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
-def _among(allowed: Sequence[str]) -> Any:
-    def parse(text: str) -> list[str]:
-        for part in text.split(","):
-            if part not in allowed:
-                raise argparse.ArgumentTypeError(
-                    f"{part!r} is unknown; allowed: {', '.join(allowed)}"
-                )
-        return text.split(",")
-
-    return parse
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    parser.add_argument("--out", type=Path, help="write the page here too")

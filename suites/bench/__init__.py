@@ -1,0 +1,1 @@
+"""``python -m suites.bench``: how fast training steps and pruned networks are, in turns."""
