@@ -71,7 +71,7 @@ def execute(
             of_first(lambda: _clean_up(folder, control))
             return
         of_first(lambda: _begin(run, folder, places))
-        _use(places)
+        set_up_torch(places)
         if is_run:
             _finish_run(run, folder, places, report, say, control)
         else:
@@ -221,7 +221,8 @@ def _open(run: RunConfig, places: Places) -> Opened:
     )
 
 
-def _use(places: Places) -> None:
+def set_up_torch(places: Places) -> None:
+    """Threads, memory and determinism of this process, as ``places`` has them."""
     _keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic on a GPU too
     torch.backends.cudnn.allow_tf32 = False  # the record says fp32

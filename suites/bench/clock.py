@@ -114,12 +114,7 @@ def seconds_by_phase(way: Way) -> dict[str, float]:
         for phase in way.phases():
             stack.enter_context(_timed(phase, spent))
         for role, network in way.networks().items():
-            # Before all hooks, and around what was compiled: hooks inside would break the graph.
-            if network._compiled_call_impl is None:
-                stack.enter_context(_set(network, "_compiled_call_impl", network._call_impl))
-            stack.enter_context(
-                _timed(Phase(network, "_compiled_call_impl", f"{role} forward"), spent)
-            )
+            stack.enter_context(_timed(Phase(network, "forward", f"{role} forward"), spent))
         step, steps = spent.timed("other", way.step), 0
         while steps < _PHASE_STEPS and sum(spent.seconds.values()) < _PHASE_SECONDS:
             step()

@@ -22,7 +22,7 @@ def page(report: Mapping[str, Any]) -> str:
     rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in machine["rates"].items())
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     gpu = f", {machine['gpu']['name']}" if "gpu" in machine else ""
-    compiled = ", compiled" if settings["compiled"] else ""
+    compiled = ", compiled" if settings["compile"] else ""
     return f"""# A training step of {settings["backbone"]} at {settings["image_size"]} px
 
 Made by `{report["command"]}` on {machine["processor"]}, {machine["threads"]} thread(s) of

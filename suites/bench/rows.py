@@ -59,9 +59,8 @@ def measured(
     stage = stage_of(cell.method, cell.compression, cell.final, context_of(settings, domains))
     left = count_macs(stage.student, stage.context.example) / stage.context.unpruned_macs
     with ExitStack() as stack:
-        ours = Ours(stage, settings)
-        ways: dict[str, Ours | Naive] = {"ours": ours}
-        precisions = {"ours": str(settings.precision)}
+        ways: dict[str, Ours | Naive] = {"ours": Ours(stage)}
+        precisions: dict[str, str] = {"ours": settings.compute.precision}
         if against_naive:
             other = stage_of(
                 cell.method, cell.compression, cell.final, context_of(settings, domains)
@@ -69,8 +68,6 @@ def measured(
             ways["naive"] = stack.enter_context(closing(Naive(other, settings, domains)))
             precisions["naive"] = "tf32" if settings.device.type == "cuda" else "fp32"
         works = {name: _work(way) for name, way in ways.items()}
-        if settings.compiled:
-            ours.compile()
         taken = clock.rounds(list(ways.values()), effort.rounds, effort.seconds, report)
         rows = [
             {

@@ -12,13 +12,13 @@ from itmc.domains.augment import DataConfig
 from itmc.domains.batches import Batches, Unlabelled, split_source, trained_rows
 from itmc.losses.discrepancy import Discrepancy
 from itmc.networks.build import Network, NetworkConfig
+from itmc.networks.compute import Compute
 from itmc.pruning.shrink import Shrink, WidthLimits, shrink
 from itmc.training.adapt import source_loss
 from itmc.training.config import TrainingConfig
 from itmc.training.method import Start, knobs_of, method
 from itmc.training.stage import Context, Handover, Stage
 from suites.bench.domains import CLASSES, Domains
-from suites.bench.precision import Precision
 
 _SEED = 0
 
@@ -31,10 +31,9 @@ class Settings:
     image_size: int
     batch: int
     """Images of each domain in a step."""
-    precision: Precision
-    """Of our steps."""
-    compiled: bool
     device: torch.device
+    compute: Compute
+    """Of our steps."""
 
 
 def context_of(
@@ -49,7 +48,7 @@ def context_of(
     network = NetworkConfig(
         backbone=settings.backbone, classes=CLASSES, image_size=settings.image_size
     )
-    return Context(network, training, batches, _SEED, settings.device)
+    return Context(network, training, batches, _SEED, settings.device, compute=settings.compute)
 
 
 def stage_of(

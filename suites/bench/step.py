@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -19,18 +18,20 @@ from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.itmc import ITMCConfig
 from itmc.networks.build import NetworkConfig, build
+from itmc.networks.compute import Compute
 from itmc.training.method import method
+from itmc.training.precision import resolved
 from suites.bench import machine
 from suites.bench.arguments import among, numbers, refuse_no_folder
 from suites.bench.domains import CLASSES, make_domains
 from suites.bench.page import page
-from suites.bench.precision import resolved
 from suites.bench.rows import Cell, Effort, measured, over_a_run, rated
 from suites.bench.stages import Settings
 from suites.command import DONE, at_least
 from suites.config import Places
+from suites.options import add_machine_options, cores
 from suites.progress import Steps, bars
-from suites.worker import _use as use_settings
+from suites.worker import set_up_torch
 
 SCHEMA = 1
 METHODS = ("dan", "cdan", "itmc")
@@ -78,7 +79,7 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
     knobs = method("itmc").Knobs()
     assert isinstance(knobs, ITMCConfig)
     return {
-        "settings": asdict(settings) | {"device": settings.device.type, "bn": "joint"},
+        "settings": _described(settings) | {"bn": "joint"},
         "data": {
             "images": len(domains.source.images),
             "classes": CLASSES,
@@ -91,13 +92,26 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
     }  # fmt: skip
 
 
+def _described(settings: Settings) -> dict[str, Any]:
+    compute = settings.compute
+    return {
+        "backbone": settings.backbone,
+        "image_size": settings.image_size,
+        "batch": settings.batch,
+        "device": settings.device.type,
+        "precision": compute.precision,
+        "channels_last": compute.channels_last,
+        "compile": compute.compile,
+    }
+
+
 def _settings(options: argparse.Namespace, folder: Path) -> Settings:
     """What steps have in common; torch is then set up as it is for all runs."""
     name = options.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    use_settings(Places(out=folder, data=folder, device=name, threads=options.threads))
+    set_up_torch(Places(out=folder, data=folder, device=name, threads=options.threads or cores()))
     build(  # so that a wrong name is said before anything is measured
         NetworkConfig(backbone=options.backbone, classes=CLASSES, image_size=options.image_size)
     )
@@ -105,9 +119,10 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
         backbone=options.backbone,
         image_size=options.image_size,
         batch=options.batch,
-        precision=resolved(options.precision, device),
-        compiled=options.compile,
         device=device,
+        compute=Compute(
+            resolved(options.precision or "auto", name), options.channels_last, options.compile
+        ),
     )
 
 
@@ -135,15 +150,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--naive", action="store_true", help="measure the step of public code too, in turns"
     )
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto",
-        help="of our step; default: bf16 where the device has it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=at_least(1), default=os.cpu_count(), help="default: all cores"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--compile", action="store_true", help="compile our networks")
+    add_machine_options(parser)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--rounds", type=at_least(1), help="so many, each way one turn")
     length.add_argument(

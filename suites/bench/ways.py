@@ -20,7 +20,6 @@ from itmc.training.stage import Stage
 from suites.bench import naive
 from suites.bench.clock import Phase
 from suites.bench.domains import Domains
-from suites.bench.precision import prepared
 from suites.bench.stages import Settings, discrepancies_of, networks_of
 
 DONE = 0.5
@@ -31,16 +30,10 @@ _PR_SET_PDEATHSIG = 1  # prctl.h
 class Ours:
     """The step that every run of this project makes."""
 
-    def __init__(self, stage: Stage, settings: Settings) -> None:
-        self.device, self.example = settings.device, stage.context.example
+    def __init__(self, stage: Stage) -> None:
+        self.device, self.example = stage.context.device, stage.context.example
         self._stage = stage
         self._done = 0
-        prepared(stage, settings.precision, settings.device)
-
-    def compile(self) -> None:
-        """Compile the networks; the first steps then take long."""
-        for network in self._stage.networks():
-            network.compile()
 
     def step(self) -> dict[str, Tensor]:
         """One step, with its data; returns the losses."""

@@ -16,6 +16,7 @@ import torch
 
 import suites.config  # noqa: F401 - registers all methods
 from itmc.itmc import Alternate
+from itmc.networks.compute import Compute
 from itmc.training.loop import train_step
 from itmc.training.method import method
 from suites.bench import clock, domains, rows
@@ -25,7 +26,7 @@ from suites.bench.stages import Settings, context_of, discrepancies_of, networks
 from suites.bench.ways import DONE, Naive, Ours, naive_method
 
 CPU = torch.device("cpu")
-SETTINGS = Settings("digits_convnet", 32, 4, "fp32", False, CPU)
+SETTINGS = Settings("digits_convnet", 32, 4, CPU, Compute())
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_importance_is_accumulated_while_there_is_more_to_prune(made: Domains) -
     observed = {}
     for compression in (0.5, 0.75):
         stage = stage_of("itmc", compression, 0.75, context_of(SETTINGS, made))
-        Ours(stage, SETTINGS).step()
+        Ours(stage).step()
         assert isinstance(stage, Alternate)
         observed[compression] = stage.acp.state()["criterion"]["batches"]
     assert observed == {0.5: 1, 0.75: 0}
@@ -189,17 +190,17 @@ def test_time_counts_for_the_innermost_phase(monkeypatch: pytest.MonkeyPatch) ->
     spent = clock.seconds_by_phase(way)
     known = {"data": 1.0, "teacher forward": 4.0, "losses": 5.0, "other": 6.0}
     assert spent == {name: known.get(name, 0.0) for name in clock.PHASES}
-    assert way.losses is losses and network._compiled_call_impl is None
+    assert way.losses is losses and "forward" not in vars(network)
 
 
 def test_after_phases_are_timed_all_is_as_before(made: Domains) -> None:
     stage = stage_of("itmc", 0.0, 0.75, context_of(SETTINGS, made))
     before, backward = set(vars(stage)), torch.autograd.backward
-    way = Ours(stage, SETTINGS)
+    way = Ours(stage)
     assert sum(clock.seconds_by_phase(way).values()) > 0
     assert set(vars(stage)) - before <= {"_tkd_loss"} and torch.autograd.backward is backward
     assert "at" not in vars(stage.context.batches)
-    assert all(network._compiled_call_impl is None for network in way.networks().values())
+    assert all("forward" not in vars(network) for network in way.networks().values())
 
 
 def test_peak_memory_is_what_is_taken_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
