@@ -19,11 +19,12 @@ class Kind:
         self.names = frozenset(names)
 
     def __contains__(self, module: nn.Module) -> bool:
-        return not self.names.isdisjoint(_lineage(type(module)))
+        kind: Any = type(module)
+        return not self.names.isdisjoint(_lineage(kind))
 
 
 @cache
-def _lineage(kind: Any) -> frozenset[str]:
+def _lineage(kind: type) -> frozenset[str]:
     return frozenset(name_of(base) for base in kind.__mro__)
 
 
