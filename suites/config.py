@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -30,18 +29,9 @@ from itmc.domains.own import OwnDataset, own_dataset
 from itmc.domains.store import Kind
 from itmc.errors import UsageError
 from itmc.networks.build import NetworkConfig
-from itmc.training.adapt import Adapt
 from itmc.training.config import TrainingConfig
-from itmc.training.method import (
-    Method,
-    Node,
-    Role,
-    Setting,
-    Start,
-    knobs_of,
-    method,
-    settings_of,
-)
+from itmc.training.method import Node, Setting, knobs_of, method, settings_of
+from suites.shared import recipe, setting
 
 SUITES = Path(__file__).parent
 _OWN = "own"
@@ -259,7 +249,7 @@ class RunConfig(Frozen):
     @cached_property
     def _last_stage(self) -> Node:
         pretrained = self.network.pretrained, self.guide.pretrained
-        return _recipe(method(self.method), canonical(self.knobs), self.compression, *pretrained)
+        return recipe(method(self.method), canonical(self.knobs), self.compression, *pretrained)
 
     @property
     def guide(self) -> NetworkConfig:
@@ -276,62 +266,10 @@ class RunConfig(Frozen):
 
     @cached_property
     def _setting(self) -> Setting:
-        return _setting(
+        return setting(
             self.protocol, self.dataset, tuple(self.digests.items()), self.source, self.target,
             self.seed, self.data, self.training, self.network, self.teacher,
         )  # fmt: skip
-
-
-# The runs of a grid share recipes, whatever their task and seed, and settings, whatever their
-# method: so that 100,000 runs are planned in seconds.
-
-
-@lru_cache(maxsize=4096)
-def _recipe(
-    chosen: type[Method],
-    knobs: str,
-    compression: float,
-    student_pretrained: bool,
-    teacher_pretrained: bool,
-) -> Node:
-    """The last stage of a method; ``knobs`` as JSON."""
-    start = Start(
-        None if student_pretrained else _pretraining("student"),
-        None if teacher_pretrained else _pretraining("teacher"),
-    )
-    return chosen.recipe(knobs_of(chosen.name, json.loads(knobs)), compression, start)
-
-
-def _pretraining(network: Role) -> Node:
-    """The shared start of a network that has no pretrained weights."""
-    return Adapt.node(None, network=network, pretraining=True)
-
-
-@lru_cache(maxsize=256)
-def _setting(
-    protocol: str,
-    dataset: str,
-    digests: tuple[tuple[str, str], ...],
-    source: str,
-    target: str,
-    seed: int,
-    data: DataConfig,
-    training: TrainingConfig,
-    network: NetworkConfig,
-    teacher: NetworkConfig | None,
-) -> Setting:
-    common = {
-        "protocol": protocol,
-        "dataset": dataset,
-        "digests": dict(digests),
-        "source": source,
-        "target": target,
-        "seed": seed,
-        "data": data.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
-    }
-    of_teacher = teacher and canonical(teacher.model_dump(mode="json"))
-    return Setting(canonical(common), canonical(network.model_dump(mode="json")), of_teacher)
 
 
 class Places(Frozen):

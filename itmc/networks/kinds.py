@@ -24,7 +24,7 @@ class Kind:
 
 
 @cache
-def _lineage(kind: Any) -> frozenset[str]:
+def _lineage(kind: type) -> frozenset[str]:
     return frozenset(name_of(base) for base in kind.__mro__)
 
 
