@@ -40,7 +40,9 @@ def context_of(
     settings: Settings, domains: Domains, bn: Literal["joint", "split"] = "joint"
 ) -> Context:
     """What a stage of a run on ``domains`` is given. UsageError where there is no such network."""
-    training = TrainingConfig(batch_size=settings.batch, bn=bn)
+    training = TrainingConfig(
+        batch_size=settings.batch, bn=bn, precision=settings.compute.precision
+    )
     data = DataConfig(image_size=settings.image_size)
     source, _ = split_source(domains.source, data.source_holdout, _SEED)
     target = Unlabelled(domains.target.images, trained_rows(domains.target))

@@ -166,7 +166,12 @@ def test_time_counts_for_the_innermost_phase(monkeypatch: pytest.MonkeyPatch) ->
     def passes(seconds: float) -> None:
         now[0] += seconds
 
-    network = torch.nn.Identity()
+    class Slow(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            passes(4.0)
+            return images
+
+    network = Slow()
     way: Any = SimpleNamespace(
         device=CPU, turn=Recorded("", []).turn, draw=lambda: passes(1.0),
         networks=lambda: {"teacher": network},
@@ -177,7 +182,6 @@ def test_time_counts_for_the_innermost_phase(monkeypatch: pytest.MonkeyPatch) ->
         network(torch.zeros(1))
         passes(3.0)
 
-    network.register_forward_hook(lambda *_: passes(4.0))
     way.losses = losses
     way.phases = lambda: [clock.Phase(way, "draw", "data"), clock.Phase(way, "losses", "losses")]
 
