@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import sys
@@ -42,6 +41,7 @@ from suites.folders import (
     record_failure,
 )
 from suites.lease import LeaseLostError, leased
+from suites.memory import keep_freed
 from suites.plan import file_digest
 from suites.record import make_record
 
@@ -223,7 +223,7 @@ def _open(run: RunConfig, places: Places) -> Opened:
 
 def set_up_torch(places: Places) -> None:
     """Threads, memory and determinism of this process, as ``places`` has them."""
-    _keep_freed_memory()
+    keep_freed()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic on a GPU too
     torch.backends.cudnn.allow_tf32 = False  # the record says fp32
     torch.set_num_threads(places.threads)
@@ -233,22 +233,6 @@ def set_up_torch(places: Places) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if places.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device 'cuda' was asked for, but torch sees no CUDA device")
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library reuse large blocks instead of returning them to the system.
-
-    A training step frees what the next one needs; fetched anew from the system, page by page,
-    that costs a tenth (digits) to a fifth (MobileNetV2) of a step on the CPU.
-    """
-    if sys.platform != "linux":
-        return
-    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    never = -1  # a threshold of 2 GiB, the largest, is less than what a step of ResNet-50 frees
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):  # glibc; musl has none
-        library.mallopt(mmap_threshold, 1 << 30)
-        library.mallopt(trim_threshold, never)
 
 
 def child(

@@ -68,13 +68,12 @@ class Way(Protocol):
 def rounds(
     ways: Sequence[Way], count: int | None, seconds: float, report: Callable[[int], None]
 ) -> NDArray[np.float64]:
-    """Seconds of a step, ``(rounds, ways)``, the ways taking turns after a warm-up.
+    """Seconds of a step, ``(rounds, ways)``, the ways taking turns.
 
-    A turn is as many steps as take a quarter of a second, waited for at its end. It goes on for
+    A turn is a step that is not measured, for what the other way has left in memory, and then as
+    many as take a quarter of a second, waited for at the end. It goes on for
     ``count`` rounds, or for ``seconds`` but 3 to 50 rounds; ``report`` hears how many are done.
     """
-    for way in ways:
-        _seconds(way, 1)
     steps = [max(1, math.ceil(_TURN_SECONDS / _seconds(way, 1))) for way in ways]
     taken: list[list[float]] = []
     deadline = time.perf_counter() + seconds
@@ -94,6 +93,7 @@ def rounds(
 def _seconds(way: Way, steps: int) -> float:
     """Seconds of a step, the mean over one turn of ``steps``."""
     with way.turn():
+        way.step()
         synchronise(way.device)
         start = time.perf_counter()
         for _ in range(steps):
@@ -111,6 +111,7 @@ def seconds_by_phase(way: Way) -> dict[str, float]:
     spent = _Spent(way.device)
     with ExitStack() as stack:
         stack.enter_context(way.turn())
+        way.step()  # as in each turn
         for phase in way.phases():
             stack.enter_context(_timed(phase, spent))
         for role, network in way.networks().items():

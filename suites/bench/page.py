@@ -57,7 +57,8 @@ on the device {machine["device"]}; ours in {settings["precision"]}{compiled}.
   fetched in every step. Its students are as narrow as ours.
 - The ways take turns in one process, and workers stand still when it is not their turn. Times are
   medians over rounds, with the middle half; *naive/ours* is the median of the ratio of a round.
-  Freed memory is kept by the process in both, which public code does not ask for.
+  A turn begins with a step that is not measured. What is freed goes back to the system in naive's
+  turns, as it does unasked; our runs have the process keep it.
 - *c*: share of MACs asked to be removed from ITMC's student. While it is less than the last of
   them, importance is accumulated. GFLOP are counted: 2 a MAC, of a forward pass (fvcore), and twice
   as many backward; discriminator and losses, far below, are not. *MFU* is our count by time and by

@@ -21,6 +21,7 @@ from suites.bench import naive
 from suites.bench.clock import Phase
 from suites.bench.domains import Domains
 from suites.bench.stages import Settings, discrepancies_of, networks_of
+from suites.memory import keep_freed, return_freed
 
 DONE = 0.5
 """The share of training that is over: all losses have weight."""
@@ -80,7 +81,7 @@ class Naive:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Torch's own settings, as public code leaves them, and workers that work.
+        """Settings of torch and of the C library as public code leaves them, and workers that work.
 
         Outside they stand still, and find all as they left it: so nobody's turn pays for another's
         data, and a turn is a piece of a training that went on.
@@ -155,13 +156,16 @@ def _die_with_parent(_: int) -> None:
 
 @contextmanager
 def _as_torch_comes() -> Iterator[None]:
-    """Inside, torch may sum in any order, and use TF32 in convolutions, as it does unasked."""
+    """Inside, torch may sum in any order, and use TF32 in convolutions, and what is freed goes back
+    to the system, all as it is unasked."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     tf32 = torch.backends.cudnn.allow_tf32
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.allow_tf32 = True
+    return_freed()
     try:
         yield
     finally:
+        keep_freed()
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
         torch.backends.cudnn.allow_tf32 = tf32

@@ -150,7 +150,7 @@ def test_ways_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
     taken = clock.rounds([Recorded("a", log), Recorded("b", log)], 3, 0.0, told.append)
     assert taken.shape == (3, 2) and told == [1, 2, 3]
-    assert "".join(log) == 5 * "a(a)b(b)"  # a warm-up, one to see how long a step takes, and 3
+    assert "".join(log) == 4 * "a(aa)b(bb)"  # one to see how long a step takes, and 3
 
 
 def test_seconds_end_after_at_least_three_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
