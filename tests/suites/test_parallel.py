@@ -19,7 +19,7 @@ from suites.config import Places, RunConfig
 from suites.plan import plan
 from tests.itmc.processes import Together, started
 from tests.suites.conftest import prepared
-from tests.suites.test_resume import config
+from tests.suites.tiny_runs import config, ever_saving, silent
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def execute(run: RunConfig, key: str, places: Places, stop: int | None = None) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "open_domain", few)
-        worker.execute(run, key, places, report, lambda text: None)
+        worker.execute(run, key, places, report, silent, ever_saving())
     return str(reports)
 
 
