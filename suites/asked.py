@@ -33,7 +33,8 @@ def whole_command(options: argparse.Namespace) -> tuple[str, ...]:
 
     A suite or weights that are a file stand as they were given.
     """
-    return ("python", "-m", *asked(options), *_given(options, _OWN))
+    alone = ("--no-share",) if options.no_share else ()
+    return ("python", "-m", *asked(options), *_given(options, _OWN), *alone)
 
 
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> Iterator[str]:
@@ -64,6 +65,7 @@ def command(run: RunConfig, places: Places) -> tuple[str, ...]:
     own = [*precision, "--methods", run.method, "--tasks", run.task, "--seeds", str(run.seed)]
     if chosen.compressed:
         own += ["--compression", str(run.compression)]
+    own += ["--no-share"] if run.alone else []
     return ("python", "-m", _RUN, *_concerning(shared, run), *own)
 
 

@@ -134,6 +134,8 @@ class SuiteConfig(Frozen):
     data: DataConfig
     training: TrainingConfig
     protocol: Protocol = "strict"
+    share: bool = True
+    """Whether runs share the stages that are equal; off, to measure what that saves."""
     compare: list[str] = Field(default=["itmc", "baselines"])
     """Methods and groups that run unless the command line names others."""
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -201,6 +203,8 @@ class RunConfig(Frozen):
     """Where the method has a teacher, and it is another network."""
     data: DataConfig
     training: TrainingConfig
+    alone: bool = False
+    """Whether the run computes all of its stages for itself. Its result is the same."""
 
     @field_validator("training")
     @classmethod
@@ -269,6 +273,7 @@ class RunConfig(Frozen):
         return setting(
             self.protocol, self.dataset, tuple(self.digests.items()), self.source, self.target,
             self.seed, self.data, self.training, self.network, self.teacher,
+            owner=canonical([self.method, self.knobs, self.compression]) if self.alone else None,
         )  # fmt: skip
 
 

@@ -116,6 +116,8 @@ def changes_of(options: argparse.Namespace) -> dict[str, Any]:
             changes[section][key] = given[option]
     if "protocol" in given:
         changes["protocol"] = options.protocol
+    if given.get("no_share"):
+        changes["share"] = False
     if "teacher" in given:
         changes["teacher"] = {"backbone": options.teacher}
         if "teacher_weights" in given:

@@ -148,6 +148,7 @@ def grid(
             teacher=teacher if chosen.guided else None,
             data=data,
             training=training,
+            alone=not suite.share,
         )
         for compression in compressions
         for source, target in tasks

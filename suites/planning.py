@@ -45,6 +45,10 @@ def add_grid_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", help="strict (last epoch) or paper (best epoch by target accuracy)"
     )
+    parser.add_argument(
+        "--no-share", action="store_true",
+        help="let each run compute all of its stages, to measure what sharing them saves",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="where runs are kept (default: runs/SUITE)")
 
 

@@ -49,8 +49,12 @@ def setting(
     training: TrainingConfig,
     network: NetworkConfig,
     teacher: NetworkConfig | None,
+    owner: str | None = None,
 ) -> Setting:
-    """What determines the stages of a task and seed, besides their recipes."""
+    """What determines the stages of a task and seed, besides their recipes.
+
+    ``owner``: the run that has stages of its own, if it is to share none.
+    """
     common = {
         "protocol": protocol,
         "dataset": dataset,
@@ -61,5 +65,7 @@ def setting(
         "data": data.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
     }
+    if owner is not None:
+        common["owner"] = owner
     of_teacher = teacher and canonical(teacher.model_dump(mode="json"))
     return Setting(canonical(common), canonical(network.model_dump(mode="json")), of_teacher)

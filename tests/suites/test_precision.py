@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from itmc.training.control import Control, Stopped
 from suites import planning
 from suites.config import RunConfig
 from suites.options import Machine
+from suites.plan import plan
 from suites.run import _parser
+from suites.worker import execute
 from tests.suites.conftest import SMALL, Answer, Call
-from tests.suites.tiny_runs import config
+from tests.suites.tiny_runs import STEPS, config, few_images, places, silent
 
 GRID = ("digits", "--methods", "dan", *SMALL)
 
@@ -95,3 +99,34 @@ def test_wrong_values_are_told_in_a_line(here: Call, options: tuple[str, str], l
     answer: Answer = here(*GRID, *options)
     assert answer.code == 2
     assert answer.err.startswith(f"suites.run: {line}") and answer.err.count("\n") == 1
+
+
+class StoppingLate(Control):
+    """Asks for the end after so many steps of a run."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    def after_step(self, save: Callable[[], None]) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.stop()
+        super().after_step(save)
+
+
+def test_a_run_in_bf16_is_taken_up_to_the_bit(tmp_path: Path, store: Path) -> None:
+    run = config("itmc", epochs=3)
+    training = run.training.model_copy(update={"precision": "bf16"})
+    run = run.model_copy(update={"training": training})
+    weights = []
+    with few_images():
+        for name, stops in (("whole", []), ("stopped", [5, STEPS])):
+            where = places(tmp_path / name, store)
+            for job in plan([run]).jobs:
+                for steps in stops if job.is_run else []:
+                    with pytest.raises(Stopped):
+                        execute(job.run, job.key, where, silent, silent, StoppingLate(steps))
+                execute(job.run, job.key, where, silent, silent)
+            weights.append((where.out / run.key / "student.safetensors").read_bytes())
+    assert weights[0] == weights[1]

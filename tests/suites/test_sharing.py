@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +103,25 @@ def test_a_changed_knob_recomputes_its_run_and_nothing_else(here: Call, tmp_path
     (line,) = (line for line in changed.splitlines() if "hand->print" in line and
                not line.endswith("finished"))  # fmt: skip
     assert " kd hand->print" in line
+
+
+def test_without_sharing_each_run_has_all_its_stages_to_itself(planned: Planned) -> None:
+    names = ["dan", "kd", "itmc"]
+    shared, alone = planned(names), planned(names, share=False)
+    assert {stage.what: alone.users(stage) for stage in alone.stages} == {
+        "pretrain": 1,
+        "adapt by dan": 1,
+    }
+    assert (len(shared.stages), len(alone.stages)) == (2, 6)
+    assert not set(keys(shared).values()) & set(keys(alone).values())
+    assert sum(job.flops for job in alone.jobs) > sum(job.flops for job in shared.jobs)
+
+
+def test_without_sharing_a_run_has_the_same_result(here: Call, tmp_path: Path) -> None:
+    grid = ("digits", "--methods", "itmc", *SMALL)
+    for how in ((), ("--no-share",)):
+        assert here(*grid, *how, "--out", tmp_path).code == 0
+    weights = {path.read_bytes() for path in tmp_path.glob("*/student.safetensors")}
+    assert len(list(tmp_path.glob("*/record.json"))) == 2 and len(weights) == 1
+    commands = [json.loads(p.read_text())["command"] for p in tmp_path.glob("*/record.json")]
+    assert sorted("--no-share" in command for command in commands) == [False, True]
