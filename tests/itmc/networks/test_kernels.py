@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -134,3 +135,26 @@ def test_libraries_networks_compute_the_same_inside(name: str) -> None:
         with FasterInBfloat16():
             found = backbone(images.clone())
     assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("channels", [64, 32])
+@pytest.mark.parametrize("biased", [True, False])
+def test_single_pixels_are_multiplied_as_they_are_convolved(channels: int, biased: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(96, channels, 1, bias=biased)
+    images = torch.randn(2, 96, 5, 7).contiguous(memory_format=torch.channels_last)
+    found, layers = [], []
+    for faster in (False, True):
+        copied, given = copy.deepcopy(layer), images.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16), FasterInBfloat16() if faster else nullcontext():
+            outputs = copied(given)
+        assert outputs.is_contiguous(memory_format=torch.channels_last)
+        torch.autograd.backward(outputs.float().square().sum())
+        assert given.grad is not None
+        found.append((outputs.detach().float(), given.grad))
+        layers.append(copied)
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=2e-2, atol=2e-2)
+    for one, other in zip(*(copied.parameters() for copied in layers), strict=True):
+        assert one.grad is not None and other.grad is not None
+        assert torch.allclose(one.grad, other.grad, rtol=2e-2, atol=2e-1)
