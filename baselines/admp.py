@@ -74,8 +74,7 @@ class DoubleMasks(Masking):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         knobs, network = self.knobs, self.learners["student"].network
         with torch.no_grad():
-            logits = outputs(self.guides["teacher"], batch.target, self.context).logits
-        guide = at_least_float32(logits).softmax(1)
+            guide = outputs(self.guides["teacher"], batch.target, self.context).logits.softmax(1)
         with self.masks.applied():
             source, target = both_domains(network, batch, self.context)
         each = F.cross_entropy(target.logits, guide.argmax(1), reduction="none")
