@@ -78,9 +78,12 @@ def _plan(path: Path) -> PlanFile:
 
 
 def _runs(content: Mapping[str, Any]) -> Iterator[PlannedRun]:
+    shared = dict(content["shared"])
+    # As in records of schema 3 and before.
+    shared["training"] = {"precision": "fp32", **shared["training"]}
     for run in content["runs"]:
         described = {
-            **content["shared"],
+            **shared,
             **content["methods"][run["method"]],
             **content["tasks"][run["task"]],
             "run": run["run"],

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from itmc.errors import UsageError
 from slurm.ledger import Entry, Submission, process_start
 from slurm.settings import ClusterKind, ClusterSettings
@@ -71,8 +73,11 @@ def places_of(submission: Submission) -> Places:
 
 
 def _job(submission: Submission, entry: Entry) -> Job:
-    run = RunConfig.model_validate(submission.shared | entry.run)
-    if entry.key not in keys_of(run):
+    try:
+        run: RunConfig | None = RunConfig.model_validate(submission.shared | entry.run)
+    except ValidationError:
+        run = None
+    if run is None or entry.key not in keys_of(run):
         raise UsageError(
             f"{entry.title}: the code has changed since it was submitted, so that it is another "
             f"run by now; submit it anew: {' '.join(submission.command)}"

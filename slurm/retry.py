@@ -88,9 +88,11 @@ def _submit(
     given = settings_of(options, page.settings.model_dump(exclude_defaults=True))
     settings = resolved(given, page.cluster, "auto")
     machine = machine_of(settings)
-    places = places_of(page).model_copy(
-        update={"device": machine.device, "threads": machine.threads}
-    )
+    submitted = places_of(page)
+    usual = machine_of(resolved(page.settings, page.cluster, "auto")).threads
+    # Those of --threads stay: another number would sum what is half done in another order.
+    threads = machine.threads if submitted.threads == usual else submitted.threads
+    places = submitted.model_copy(update={"device": machine.device, "threads": threads})
     with bars() as (console, bar):
         screen = Steps(console, bar)
         request = Request(places, command, page.cluster, settings, grid, code)

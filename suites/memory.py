@@ -9,6 +9,7 @@ import sys
 # is freed; and how much may lie free at the end of the heap before that is given back.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _NEVER = -1
+_MOST_IN_OLD_GLIBC = 32 << 20
 
 
 def keep_freed() -> None:
@@ -31,5 +32,6 @@ def _set(mapped_from: int, trimmed_from: int) -> None:
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):  # glibc; musl has none
-        library.mallopt(_MMAP_THRESHOLD, mapped_from)
+        if not library.mallopt(_MMAP_THRESHOLD, mapped_from):
+            library.mallopt(_MMAP_THRESHOLD, _MOST_IN_OLD_GLIBC)
         library.mallopt(_TRIM_THRESHOLD, trimmed_from)

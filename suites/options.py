@@ -65,7 +65,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "instructions for it)",
     )  # fmt: skip
     parser.add_argument(
-        "--threads", type=at_least(1), help="of a run on the CPU (default: cores / --jobs)"
+        "--threads", type=at_least(1), help="of a run on the CPU (default: its share of the cores)"
     )
     parser.add_argument(
         "--channels-last", action=argparse.BooleanOptionalAction, default=True,
@@ -79,7 +79,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def add_jobs_option(parser: argparse.ArgumentParser) -> None:
     """How many runs at once, for commands that run them on this machine."""
-    parser.add_argument("--jobs", type=int, help="runs side by side (default: one a core, or GPU)")
+    parser.add_argument(
+        "--jobs", type=int,
+        help="runs side by side (default: as many as the cores have room for, or one on a GPU)",
+    )  # fmt: skip
 
 
 def add_store_option(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +172,8 @@ def refuse_unused(
         raise UsageError(f"no chosen method has a teacher; with --teacher choose of: {guided}")
     for text in options.set:
         section, key, _ = assignment(text)
+        if (section, key) == ("training", "precision"):
+            raise UsageError(f"--set {text!r}: the precision is --precision's to set")
         if section == "data" and key == "source_holdout" and suite.protocol == "paper":
             raise UsageError(f"--set {text!r}: the protocol paper holds nothing out")
         if section in SECTIONS:
@@ -235,7 +240,7 @@ def _this_machine(options: argparse.Namespace) -> Machine:
     if options.device == "cuda" and not has_cuda:
         raise UsageError("--device cuda: torch sees no CUDA device; allowed here: auto, cpu")
     device: Literal["cpu", "cuda"] = "cuda" if has_cuda and options.device != "cpu" else "cpu"
-    return Machine(device, max(1, cores() // jobs_of(options.jobs, device)))
+    return Machine(device, max(1, cores() // jobs_of(options.jobs, device, options.threads)))
 
 
 def _origin_of(options: argparse.Namespace, suite: SuiteConfig) -> Path | None:
@@ -268,11 +273,12 @@ def _weights_file(given: str) -> Path | None:
     return path.resolve()
 
 
-def jobs_of(asked: int | None, device: str) -> int:
-    """Runs side by side: one a core on the CPU, one on a GPU, unless told otherwise."""
+def jobs_of(asked: int | None, device: str, threads: int | None = None) -> int:
+    """Runs side by side, unless told otherwise: as many as the cores have room for, of so many
+    ``threads`` each (one, where these are not given), or one on a GPU."""
     if asked is not None and asked < 1:
         raise UsageError(f"--jobs {asked}: at least 1 is needed")
-    return asked or (1 if device == "cuda" else cores())
+    return asked or (1 if device == "cuda" else max(1, cores() // (threads or 1)))
 
 
 def cores() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from itmc.config import digest
 from itmc.domains.store import open_domain
 from itmc.files import write_atomic
-from suites.config import Places
+from suites.config import Places, RunConfig
 from suites.plan import Plan
 from suites.record import dataset_of, method_of, task_of
 
@@ -60,7 +60,7 @@ def write_plan(plan: Plan, places: Places, command: tuple[str, ...]) -> Path:
         "runs": [
             {
                 "run": run.key,
-                "config": digest(run.model_dump(mode="json"))[:16],
+                "config": digest(_configuration(run))[:16],
                 "method": run.method,
                 "task": run.task,
                 "compression": run.compression,
@@ -75,6 +75,16 @@ def write_plan(plan: Plan, places: Places, command: tuple[str, ...]) -> Path:
     if not _is_there(path, content):
         write_atomic(path, json.dumps(content, indent=1).encode() + b"\n")
     return path
+
+
+def _configuration(run: RunConfig) -> dict[str, Any]:
+    """What the run is, as versions said it that knew neither precisions nor runs by themselves."""
+    said: dict[str, Any] = run.model_dump(mode="json")
+    if not run.alone:
+        del said["alone"]
+    if run.training.precision == "fp32":
+        del said["training"]["precision"]
+    return said
 
 
 def _is_there(path: Path, content: dict[str, Any]) -> bool:

@@ -68,4 +68,9 @@ def planned(
     refuse_unused(options, suite, chosen)
     out = options.out or Path("runs") / suite.name
     places = places_of(options, suite, out, machine=machine)
-    return Planned(suite, chosen, places, plan(grid(suite, chosen, places, screen)))
+    runs = grid(suite, chosen, places, screen)
+    if suite.training.precision == "auto":
+        precision = runs[0].training.precision
+        screen.say(f"precision: {precision}, which auto comes to on this {places.device}")
+
+    return Planned(suite, chosen, places, plan(runs))

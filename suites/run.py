@@ -45,7 +45,8 @@ def _run(options: argparse.Namespace) -> int:
             )
         write_plan(asked.plan, places, whole_command(options))
         screen.begin(asked.plan, places)
-        outcome = run_plan(asked.plan, places, jobs_of(options.jobs, places.device), screen)
+        jobs = jobs_of(options.jobs, places.device, options.threads)
+        outcome = run_plan(asked.plan, places, jobs, screen)
     if outcome.interrupted:
         print(STOPPED, file=sys.stderr)
         return INTERRUPTED

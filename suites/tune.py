@@ -79,7 +79,8 @@ def _run(options: argparse.Namespace) -> int:
             return DONE
         check_writable(places.out)
         screen.begin(made, places)
-        outcome = run_plan(made, places, jobs_of(options.jobs, places.device), screen)
+        jobs = jobs_of(options.jobs, places.device, options.threads)
+        outcome = run_plan(made, places, jobs, screen)
     if outcome.interrupted:
         print(STOPPED, file=sys.stderr)
         return INTERRUPTED

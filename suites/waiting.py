@@ -32,9 +32,9 @@ class Waiting:
     def pop_ready(self) -> Job | None:
         """Take out the first job whose stages are finished; None where there is none."""
         while self._ready:
-            key = self._keys[heapq.heappop(self._ready)]
-            if key in self._jobs:
-                return self._jobs.pop(key)
+            # A signal may have taken out all.
+            if (job := self._jobs.pop(self._keys[heapq.heappop(self._ready)], None)) is not None:
+                return job
         return None
 
     def finished(self, key: str) -> None:

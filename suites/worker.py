@@ -231,6 +231,8 @@ def set_up_torch(places: Places) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # A debugging aid of that mode, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if places.compile and world().size > 1:
+        raise UsageError("--compile: not with several processes for a run; leave one of them out")
     if places.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device 'cuda' was asked for, but torch sees no CUDA device")
 

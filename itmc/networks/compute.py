@@ -37,7 +37,7 @@ class Compute:
     """The layout that networks are built and pruned in; off: rows by rows, channel by channel."""
     compile: bool = False
     """Whether torch.compile translates backbones: anew each time that one has lost channels."""
-    _prepared: WeakKeyDictionary[Network, tuple[int, Backbone]] = field(
+    _compiled: WeakKeyDictionary[Network, tuple[int, Backbone]] = field(
         default_factory=WeakKeyDictionary, repr=False, compare=False
     )
 
@@ -67,22 +67,21 @@ class Compute:
         return stack
 
     def _backbone(self, network: Network) -> Backbone:
-        """The backbone of ``network``, laid out and compiled as it is shaped now."""
-        if self.channels_last and not self.compile:
+        """The backbone of ``network``, in its layout, and compiled as it is shaped now."""
+        if not self.channels_last:  # surgery and checkpoints bring the other one back
+            network.backbone.to(memory_format=torch.contiguous_format)
+        if not self.compile:
             return network.backbone
         size = sum(parameter.numel() for parameter in network.backbone.parameters())
-        known = self._prepared.get(network)
+        known = self._compiled.get(network)
         if known is None or known[0] != size:
-            known = self._prepared[network] = size, self._made_ready(network.backbone)
+            known = self._compiled[network] = size, _compiled(network.backbone)
         return known[1]
 
-    def _made_ready(self, backbone: nn.Module) -> Backbone:
-        if not self.channels_last:
-            backbone.to(memory_format=torch.contiguous_format)
-        if not self.compile:
-            return backbone
-        torch._dynamo.config.recompile_limit = _COMPILED_VERSIONS
-        # Criteria watch layers by hooks, which compiled code would else pass by.
-        torch._dynamo.config.skip_nnmodule_hook_guards = False
-        compiled: Backbone = torch.compile(backbone, dynamic=False)
-        return compiled
+
+def _compiled(backbone: nn.Module) -> Backbone:
+    torch._dynamo.config.recompile_limit = _COMPILED_VERSIONS
+    # Criteria watch layers by hooks, which compiled code would else pass by.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    compiled: Backbone = torch.compile(backbone, dynamic=False)
+    return compiled

@@ -34,7 +34,7 @@ class FasterInBfloat16(TorchFunctionMode):
         given = dict(kwargs or {})
         if func in _ACTIVATIONS and given.get("inplace") and _are_half(args[0]):
             return func(*args, **given | {"inplace": False})
-        if func is Tensor.add_ and not given and len(args) == 2 and _are_half(*args):  # a += b
+        if func is Tensor.add_ and not given and len(args) == 2 and _are_maps(*args):  # a += b
             return torch.add(*args)
         if func is torch.conv2d:
             return _convolved(_Convolution.called_with(*args, **given))
@@ -43,6 +43,12 @@ class FasterInBfloat16(TorchFunctionMode):
 
 def _are_half(*values: Any) -> bool:
     return all(isinstance(value, Tensor) and value.dtype == torch.bfloat16 for value in values)
+
+
+def _are_maps(*values: Any) -> bool:
+    """Whether they are feature maps, whose sums networks go on with; others may be meant in place,
+    as where positions are added to a sequence in a function of its own."""
+    return _are_half(*values) and all(value.dim() == 4 for value in values)
 
 
 class _Convolution(NamedTuple):

@@ -167,5 +167,9 @@ def _load(path: Path) -> Any:
     archive.seek(0)
     try:
         return torch.load(archive, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # whole, but not what this version writes
+        if "allocate memory" in str(error):  # as torch says it
+            raise
         raise _RefusedError(f"it is of another kind ({first_line(error)})") from error

@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError
 
 from itmc.training.control import Control, Stopped
-from suites import planning
+from suites import options, planning
 from suites.config import RunConfig
-from suites.options import Machine
+from suites.options import Machine, jobs_of
 from suites.plan import plan
 from suites.run import _parser
 from suites.worker import execute
@@ -32,9 +32,9 @@ class Silent:
         """Nothing."""
 
 
-def run_of(suite: Path, *options: str, device: Any = "cpu") -> RunConfig:
+def run_of(suite: Path, *given: str, device: Any = "cpu") -> RunConfig:
     """The one run of a suite's command on a machine with ``device``."""
-    words = [str(suite), "--methods", "dan", *SMALL, *options]
+    words = [str(suite), "--methods", "dan", *SMALL, *given]
     asked = planning.planned(_parser().parse_args(words), Silent(), Machine(device, 1))
     (run,) = asked.plan.runs
     return run.run
@@ -89,14 +89,15 @@ def test_a_run_is_of_a_settled_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "line"),
+    ("given", "line"),
     [
         (("--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
+        (("--set", "training.precision=bf16"), "--set 'training.precision=bf16': the precision is"),
         (("--threads", "0"), "argument --threads: '0' is not allowed; a whole number >= 1"),
     ],
 )
-def test_wrong_values_are_told_in_a_line(here: Call, options: tuple[str, str], line: str) -> None:
-    answer: Answer = here(*GRID, *options)
+def test_wrong_values_are_told_in_a_line(here: Call, given: tuple[str, str], line: str) -> None:
+    answer: Answer = here(*GRID, *given)
     assert answer.code == 2
     assert answer.err.startswith(f"suites.run: {line}") and answer.err.count("\n") == 1
 
@@ -115,14 +116,22 @@ class StoppingLate(Control):
         super().after_step(save)
 
 
-def test_a_run_in_bf16_is_taken_up_to_the_bit(tmp_path: Path, store: Path) -> None:
-    run = config("itmc", epochs=3)
-    training = run.training.model_copy(update={"precision": "bf16"})
+@pytest.mark.parametrize(
+    ("method", "precision", "channels_last"),
+    [("itmc", "bf16", True), ("kd", "fp32", False), ("itmc", "bf16", False)],
+)
+def test_a_run_is_taken_up_to_the_bit(
+    method: str, precision: str, channels_last: bool, tmp_path: Path, store: Path
+) -> None:
+    run = config(method, epochs=3)
+    training = run.training.model_copy(update={"precision": precision})
     run = run.model_copy(update={"training": training})
     weights = []
     with few_images():
         for name, stops in (("whole", []), ("stopped", [5, STEPS])):
-            where = places(tmp_path / name, store)
+            where = places(tmp_path / name, store).model_copy(
+                update={"channels_last": channels_last}
+            )
             for job in plan([run]).jobs:
                 for steps in stops if job.is_run else []:
                     with pytest.raises(Stopped):
@@ -130,3 +139,9 @@ def test_a_run_in_bf16_is_taken_up_to_the_bit(tmp_path: Path, store: Path) -> No
                 execute(job.run, job.key, where, silent, silent)
             weights.append((where.out / run.key / "student.safetensors").read_bytes())
     assert weights[0] == weights[1]
+
+
+def test_runs_of_more_threads_are_fewer_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "cores", lambda: 8)
+    assert [jobs_of(None, "cpu", threads) for threads in (None, 1, 3, 8, 16)] == [8, 8, 2, 1, 1]
+    assert jobs_of(5, "cpu", 4) == 5 and jobs_of(None, "cuda", 4) == 1
