@@ -30,8 +30,6 @@ STOP_SIGNAL = signal.SIGUSR2
 """What a scheduler sends before it takes a job's machine away; submitit's choice too."""
 PAUSE_SECONDS = 60.0
 _WORKER = "suites.worker"
-_LOADED_LATE = ("fvcore.nn", "sklearn.linear_model", "torch_pruning")
-"""What most jobs need, but not to begin: where there are many, it is loaded once for all."""
 _HELD_BACK = {signal.SIGINT, signal.SIGTERM, STOP_SIGNAL}
 
 
@@ -130,7 +128,7 @@ class Executor:
         self._workers: list[_Worker] = []
         self._processes: Any = multiprocessing.get_context("fork" if on_cluster else "forkserver")
         alone = len(to_do) <= jobs  # each process then loads what it needs, at the same time
-        self._processes.set_forkserver_preload([_WORKER] if alone else [_WORKER, *_LOADED_LATE])
+        self._processes.set_forkserver_preload([_WORKER] if alone else [_WORKER, "suites.late"])
 
     def work(self) -> None:
         """Start what can start and take in what comes of it, until nothing is left."""
