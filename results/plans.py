@@ -79,8 +79,8 @@ def _plan(path: Path) -> PlanFile:
 
 def _runs(content: Mapping[str, Any]) -> Iterator[PlannedRun]:
     shared = dict(content["shared"])
-    # As in records of schema 3 and before.
-    shared["training"] = {"precision": "fp32", **shared["training"]}
+    if "training" in shared:  # as in records of schema 3 and before
+        shared["training"] = {"precision": "fp32", **shared["training"]}
     for run in content["runs"]:
         described = {
             **shared,
