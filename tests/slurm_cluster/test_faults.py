@@ -82,7 +82,10 @@ def test_what_runs_out_of_memory_says_so_and_gets_more(cluster: Cluster, tmp_pat
     assert grid.submit("--mem", "200M").code == 0
     assert grid.wait_for("failed") == {"failed": 2}
     for job in grid.status():
-        assert job["reason"].startswith("killed for want of memory; give it more with --mem")
+        # The run is killed too, unless it has seen by then that its stage is missing.
+        is_early = job["is_run"] and job["reason"].startswith("needs pretrain")
+        killed = job["reason"].startswith("killed for want of memory; give it more with --mem")
+        assert killed or is_early
     again = grid.retry("--failed", "--mem", MEMORY)
     assert again.code == 0 and again.err.count("level ") == 2
     assert grid.wait_for("done", "failed") == {"done": 2}
