@@ -225,7 +225,7 @@ def set_up_torch(places: Places) -> None:
     """Threads, memory and determinism of this process, as ``places`` has them."""
     keep_freed()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic on a GPU too
-    torch.backends.cudnn.allow_tf32 = False  # the record says fp32
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means it
     torch.set_num_threads(places.threads)
     threadpool_limits(places.threads)  # NumPy's and scikit-learn's, which torch's does not cover
     torch.use_deterministic_algorithms(True, warn_only=True)
