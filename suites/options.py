@@ -75,6 +75,11 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true",
         help="have torch.compile translate the networks, anew whenever one has lost channels",
     )  # fmt: skip
+    parser.add_argument(
+        "--kernels", choices=("auto", "native", "torch"), default="auto",
+        help="of BatchNorm in bf16 on the CPU: native ones are compiled here, by g++ (default: "
+        "auto, native where there is a compiler)",
+    )  # fmt: skip
 
 
 def add_jobs_option(parser: argparse.ArgumentParser) -> None:

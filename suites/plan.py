@@ -18,6 +18,7 @@ from itmc.domains.store import Domain
 from itmc.errors import UsageError
 from itmc.networks.backbones import check_tag
 from itmc.networks.build import NetworkConfig, build, example
+from itmc.networks.compute import Compute
 from itmc.training.method import (
     Method,
     Node,
@@ -25,7 +26,7 @@ from itmc.training.method import (
     method,
     settings_of,
 )
-from itmc.training.precision import resolved
+from itmc.training.precision import AskedKernels, resolved, settled
 from suites.config import Places, RunConfig, SuiteConfig, SuiteNetwork, SuiteTeacher
 
 # A training pass costs about three forward passes (one forward, two backward).
@@ -89,6 +90,16 @@ class Plan:
             else:
                 before[job.key] = needed | {job.key}
         return counts
+
+
+def with_kernels(
+    asked: AskedKernels, places: Places, runs: Sequence[RunConfig], progress: Progress
+) -> Places:
+    """``places`` with the kernels that ``asked`` comes to for ``runs``, of one precision all."""
+    precision = resolved(runs[0].training.precision, places.device)
+    compute = Compute(precision, places.channels_last, places.compile)
+    kernels = settled(asked, compute, places.device, progress.say)
+    return places.model_copy(update={"kernels": kernels})
 
 
 def grid(

@@ -61,7 +61,7 @@ def planned(
     """
     from itmc.training.method import selected
     from suites.config import load_suite
-    from suites.plan import grid, plan
+    from suites.plan import grid, plan, with_kernels
 
     suite = load_suite(options.suite, changes_of(options))
     chosen = selected(suite.compare if options.methods is None else words(options.methods))
@@ -72,5 +72,6 @@ def planned(
     if suite.training.precision == "auto":
         precision = runs[0].training.precision
         screen.say(f"precision: {precision}, which auto comes to on this {places.device}")
+    places = with_kernels(options.kernels, places, runs, screen)
 
     return Planned(suite, chosen, places, plan(runs))

@@ -242,6 +242,7 @@ def _environment(context: Context) -> dict[str, Any]:
         "precision": compute.precision,
         "channels_last": compute.channels_last,
         "compile": compute.compile,
+        "kernels": compute.kernels,
         "core_version": CORE_VERSION,
         "threads": torch.get_num_threads(),
         "processes": world().size,

@@ -23,6 +23,7 @@ from itmc.evaluation.evaluator import Evaluator
 from itmc.files import remove_unfinished, write_atomic
 from itmc.networks.build import NetworkConfig
 from itmc.networks.compute import Compute
+from itmc.networks.native.build import library
 from itmc.parallel import joined, of_first, world
 from itmc.training import checkpoint
 from itmc.training.control import Control, Stopped
@@ -203,7 +204,9 @@ def _open(run: RunConfig, places: Places) -> Opened:
     batches = Batches(training, unlabelled, data, run.training.batch_size, run.seed, device)
 
     precision = resolved(run.training.precision, places.device)
-    compute = Compute(precision, places.channels_last, places.compile)
+    # Statistics of several processes are not those kernels' to take.
+    kernels = places.kernels if world().size == 1 else "torch"
+    compute = Compute(precision, places.channels_last, places.compile, kernels)
 
     def context(network: NetworkConfig, file: Path | None, teacher: Context | None) -> Context:
         weights = None if file is None else str(file)
@@ -231,6 +234,8 @@ def set_up_torch(places: Places) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # A debugging aid of that mode, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if places.kernels == "native":
+        library()  # where it cannot be had that is said at once
     if places.compile and world().size > 1:
         raise UsageError("--compile: not with several processes for a run; leave one of them out")
     if places.device == "cuda" and not torch.cuda.is_available():

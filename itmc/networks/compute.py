@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from itmc.networks.build import Network, Outputs
-from itmc.networks.kernels import FasterInBfloat16
+from itmc.networks.kernels import FasterInBfloat16, Kernels
 from itmc.networks.norms import synchronised
 
 Precision = Literal["fp32", "bf16"]
@@ -37,6 +37,8 @@ class Compute:
     """The layout that networks are built and pruned in; off: rows by rows, channel by channel."""
     compile: bool = False
     """Whether torch.compile translates backbones: anew each time that one has lost channels."""
+    kernels: Kernels = "torch"
+    """Whose kernels BatchNorm has in bf16 on the CPU."""
     _compiled: WeakKeyDictionary[Network, tuple[int, Backbone]] = field(
         default_factory=WeakKeyDictionary, repr=False, compare=False
     )
@@ -63,7 +65,7 @@ class Compute:
         if self.precision == "bf16":
             stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             if device.type == "cpu" and not self.compile:
-                stack.enter_context(FasterInBfloat16())
+                stack.enter_context(FasterInBfloat16(self.kernels))
         return stack
 
     def _backbone(self, network: Network) -> Backbone:

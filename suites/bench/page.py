@@ -23,12 +23,13 @@ def page(report: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     gpu = f", {machine['gpu']['name']}" if "gpu" in machine else ""
     compiled = ", compiled" if settings["compile"] else ""
+    native = ", native kernels" if settings["kernels"] == "native" else ""
     return f"""# A training step of {settings["backbone"]} at {settings["image_size"]} px
 
 Made by `{report["command"]}` on {machine["processor"]}, {machine["threads"]} thread(s) of
 {machine["cores"]} cores{gpu}; {versions}. Steps of {settings["batch"]} source and \
 {settings["batch"]} target images,
-on the device {machine["device"]}; ours in {settings["precision"]}{compiled}.
+on the device {machine["device"]}; ours in {settings["precision"]}{compiled}{native}.
 
 | what the machine does | |
 | --- | --- |

@@ -6,7 +6,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from itmc.itmc import ITMCConfig
 from itmc.networks.build import NetworkConfig, build
 from itmc.networks.compute import Compute
 from itmc.training.method import method
-from itmc.training.precision import resolved
+from itmc.training.precision import resolved, settled
 from suites.bench import machine
 from suites.bench.arguments import among, numbers, refuse_no_folder
 from suites.bench.domains import CLASSES, make_domains
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[str, Any]:
     """The report, but for what says where it comes from."""
-    settings = _settings(options, folder)
+    settings = _settings(options, folder, shown)
     effort = Effort(options.rounds, options.seconds)
     shown.say("measuring the machine's matrix rate and copy bandwidth")
     limits = machine.limits(settings.device)
@@ -102,10 +102,11 @@ def _described(settings: Settings) -> dict[str, Any]:
         "precision": compute.precision,
         "channels_last": compute.channels_last,
         "compile": compute.compile,
+        "kernels": compute.kernels,
     }
 
 
-def _settings(options: argparse.Namespace, folder: Path) -> Settings:
+def _settings(options: argparse.Namespace, folder: Path, shown: Steps) -> Settings:
     """What steps have in common; torch is then set up as it is for all runs."""
     name = options.device
     if name == "auto":
@@ -115,14 +116,15 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
     build(  # so that a wrong name is said before anything is measured
         NetworkConfig(backbone=options.backbone, classes=CLASSES, image_size=options.image_size)
     )
+    precision = resolved(options.precision or "auto", name)
+    compute = Compute(precision, options.channels_last, options.compile)
+    kernels = settled(options.kernels, compute, name, shown.say)
     return Settings(
         backbone=options.backbone,
         image_size=options.image_size,
         batch=options.batch,
         device=device,
-        compute=Compute(
-            resolved(options.precision or "auto", name), options.channels_last, options.compile
-        ),
+        compute=replace(compute, kernels=kernels),
     )
 
 

@@ -19,6 +19,7 @@ from suites.options import Machine, jobs_of
 from suites.plan import plan
 from suites.run import _parser
 from suites.worker import execute
+from tests.compiler import compiler as compiler
 from tests.suites.conftest import SMALL, Answer, Call
 from tests.suites.tiny_runs import STEPS, config, few_images, places, silent
 
@@ -48,15 +49,29 @@ def undecided(tmp_path: Path) -> Path:
     return path
 
 
-def test_records_say_what_was_computed_with(here: Call, tmp_path: Path) -> None:
-    how = ("--precision", "bf16", "--threads", "2", "--no-channels-last")
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(
+    ("given", "kernels"),
+    [
+        (("--no-channels-last",), "torch"),
+        ((), "native"),
+        (("--kernels", "native"), "native"),
+        (("--kernels", "torch"), "torch"),
+    ],
+)
+def test_records_say_what_was_computed_with(
+    given: tuple[str, ...], kernels: str, here: Call, tmp_path: Path
+) -> None:
+    how = ("--precision", "bf16", "--threads", "2", *given)
     answer: Answer = here(*GRID, *how, "--out", tmp_path)
     assert answer.code == 0, answer.err
     (path,) = tmp_path.glob("*/record.json")
     made = json.loads(path.read_text())
     environment = made["environment"]
     assert (environment["precision"], environment["threads"]) == ("bf16", 2)
-    assert (environment["channels_last"], environment["compile"]) == (False, False)
+    assert environment["channels_last"] == ("--no-channels-last" not in given)
+    assert not environment["compile"]
+    assert environment["kernels"] == kernels
     assert made["training"]["precision"] == "bf16"
     assert "--precision bf16" in shlex.join(made["command"])
 
@@ -79,6 +94,8 @@ def test_runs_of_another_precision_are_other_runs(undecided: Path) -> None:
 def test_what_sums_in_another_order_only_is_the_same_run(undecided: Path) -> None:
     how = ("--precision", "fp32", "--threads", "2", "--no-channels-last", "--compile")
     assert run_of(undecided, *how).key == run_of(undecided, "--precision", "fp32").key
+    keys = {run_of(undecided, "--precision", "bf16", "--kernels", k).key for k in ("torch", "auto")}
+    assert len(keys) == 1
 
 
 def test_a_run_is_of_a_settled_precision() -> None:
@@ -93,6 +110,7 @@ def test_a_run_is_of_a_settled_precision() -> None:
     [
         (("--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
         (("--set", "training.precision=bf16"), "--set 'training.precision=bf16': the precision is"),
+        (("--kernels", "cuda"), "argument --kernels: invalid choice: 'cuda'"),
         (("--threads", "0"), "argument --threads: '0' is not allowed; a whole number >= 1"),
     ],
 )
@@ -117,11 +135,17 @@ class StoppingLate(Control):
 
 
 @pytest.mark.parametrize(
-    ("method", "precision", "channels_last"),
-    [("itmc", "bf16", True), ("kd", "fp32", False), ("itmc", "bf16", False)],
+    ("method", "precision", "channels_last", "kernels"),
+    [
+        ("itmc", "bf16", True, "native"),
+        ("itmc", "bf16", True, "torch"),
+        ("kd", "fp32", False, "torch"),
+        ("itmc", "bf16", False, "torch"),
+    ],
 )
+@pytest.mark.usefixtures("compiler")
 def test_a_run_is_taken_up_to_the_bit(
-    method: str, precision: str, channels_last: bool, tmp_path: Path, store: Path
+    method: str, precision: str, channels_last: bool, kernels: str, tmp_path: Path, store: Path
 ) -> None:
     run = config(method, epochs=3)
     training = run.training.model_copy(update={"precision": precision})
@@ -130,7 +154,7 @@ def test_a_run_is_taken_up_to_the_bit(
     with few_images():
         for name, stops in (("whole", []), ("stopped", [5, STEPS])):
             where = places(tmp_path / name, store).model_copy(
-                update={"channels_last": channels_last}
+                update={"channels_last": channels_last, "kernels": kernels}
             )
             for job in plan([run]).jobs:
                 for steps in stops if job.is_run else []:
