@@ -18,6 +18,7 @@ from itmc.config import Frozen
 from itmc.gradual import gradual
 from itmc.itmc import ITMC, LeadConfig, alternation
 from itmc.losses.discrepancy import DiscrepancyName
+from itmc.pruning.importance import LayerScale
 from itmc.pruning.shrink import WidthLimits
 from itmc.tkd import TKDConfig
 from itmc.training.method import Method, Node, Start, register
@@ -25,13 +26,16 @@ from itmc.training.method import Method, Node, Start, register
 _CHANGES: dict[str, tuple[str, Mapping[str, Any]]] = {
     # name: what a table calls it, and the knob
     "itmc_frozen_teacher": ("frozen teacher", {"teacher_rate": 0.0}),
-    "itmc_fast_teacher": ("teacher at its full rate", {"teacher_rate": 1.0}),
+    "itmc_slow_teacher": ("teacher at 0.1 of its rate", {"teacher_rate": 0.1}),
+    "itmc_usual_teacher": ("teacher at its usual rate", {"teacher_rate": 1.0}),
     "itmc_lead_0": ("teacher lead 0", {"teacher_lead": 0.0}),
     "itmc_lead_25": ("teacher lead 0.25", {"teacher_lead": 0.25}),
-    "itmc_lead_50": ("teacher lead 0.5", {"teacher_lead": 0.5}),
     "itmc_lead_75": ("teacher lead 0.75", {"teacher_lead": 0.75}),
+    "itmc_lead_100": ("teacher lead 1", {"teacher_lead": 1.0}),
+    "itmc_average_teacher": ("guided by the teacher's average", {"teacher_average": 0.99}),
     "itmc_initial_student": ("student from its initial weights", {"student_start": "initial"}),
     "itmc_fresh_logits": ("fresh logits of the teacher", {"teacher_logits": "fresh"}),
+    "itmc_dan": ("D = MK-MMD", {"discrepancy": "dan"}),
     "itmc_dann": ("D = DANN", {"discrepancy": "dann"}),
     "itmc_cdan": ("D = CDAN", {"discrepancy": "cdan"}),
     "itmc_cdan_e": ("D = CDAN+E", {"discrepancy": "cdan_e"}),
@@ -44,8 +48,14 @@ _CHANGES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "itmc_tau_1": ("tau = 1", {"temperature": 1.0}),
     "itmc_beta_from_10": ("beta from 0.1", {"beta_first": 0.1}),
     "itmc_beta_to_50": ("beta to 0.5", {"beta_last": 0.5}),
+    "itmc_linear_beta": ("beta grows linearly", {"beta_ramp": "linear"}),
+    "itmc_trust": ("KD on the target by confidence", {"target_trust": 2.0}),
+    "itmc_survivors": ("channels that survive follow the teacher's", {"feature_weight": 1.0}),
     "itmc_magnitude": ("magnitude (L2) importance", {"criterion": "l2"}),
     "itmc_taylor_min": ("importance: lesser of the domains", {"criterion": "taylor_min"}),
+    "itmc_taylor_source": ("importance: source alone", {"criterion": "taylor_source"}),
+    "itmc_taylor_target": ("importance: target alone", {"criterion": "taylor_target"}),
+    "itmc_layer_l2": ("importance: layers by L2 norm", {"layer_scale": "l2"}),
     "itmc_random": ("random importance", {"criterion": "random"}),
     "itmc_no_momentum": ("importance of the last epoch alone", {"momentum": 0.0}),
     "itmc_per_macs": ("importance per MACs saved", {"cost_aware": "macs"}),
@@ -54,6 +64,7 @@ _CHANGES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "itmc_exp": ("exponential schedule", {"schedule": "exp"}),
     "itmc_adaptive": ("adaptive schedule", {"schedule": "adaptive"}),
     "itmc_adaptive_strict": ("adaptive, tolerance 0", {"schedule": "adaptive", "tolerance": 0.0}),
+    "itmc_recovery": ("an epoch to recover after an event", {"recovery": 1}),
     "itmc_late_start": ("pruned from 0.3 of the epochs", {"prune_from": 0.3}),
     "itmc_late_end": ("pruned until 0.9 of the epochs", {"prune_until": 0.9}),
     "itmc_floor_0": ("layers down to 2 channels", {"min_share": 0.0}),
@@ -124,13 +135,15 @@ class ACPOnly(Method):
     class Knobs(ACPConfig):
         """Hyper-parameters."""
 
+        layer_scale: LayerScale = "mean"
+        """What makes the scores of two layers comparable, as in ITMC."""
         discrepancy: DiscrepancyName = "dan"
         """D."""
         weight: float = Field(1.0, ge=0)
         """Factor on D, beside its ramp."""
         ramp: bool = True
         """Whether D follows the ramp gamma(p); off: full weight at once."""
-        teacher_lead: float = Field(1.0, ge=0, le=1)
+        teacher_lead: float = Field(0.5, ge=0, le=1)
         """Share of the adaptation that is done before pruning begins, as the teacher's is in
         ITMC."""
 

@@ -15,12 +15,13 @@ from itmc.networks.build import Network
 from itmc.parallel import of_first, world
 from itmc.pruning import importance
 from itmc.pruning.cost_aware import Savings, per_saving, savings
-from itmc.pruning.groups import Dependencies
-from itmc.pruning.importance import CriterionName, Scores, normalised
+from itmc.pruning.groups import Dependencies, Group
+from itmc.pruning.importance import CriterionName, Scores, comparable, normalised
 from itmc.pruning.schedule import ScheduleName, share
 from itmc.pruning.selection import Limits, floors
 from itmc.pruning.shrink import PruningConfig, kept_layers, training_images
 from itmc.pruning.surgery import meets, prune_to, recalibrate, refuse_too_few
+from itmc.survivors import all_units, without
 from itmc.training.stage import Context, Learner
 
 
@@ -39,6 +40,9 @@ class ACPConfig(PruningConfig):
     tolerance: float = Field(0.05, ge=0)
     """``adaptive``: how far above its level before the last event the loss may be, relatively, both
     as weighted in their epochs (reconstruction). Other schedules have no use for it."""
+    recovery: int = Field(0, ge=0)
+    """Epochs without an event after each event but the last, for the student to recover
+    (reconstruction)."""
     momentum: float = Field(0.5, ge=0, lt=1)
     """Weight of earlier events in the average of importance, where that derives from gradients
     (reconstruction)."""
@@ -60,7 +64,10 @@ def event_window(config: ACPConfig, epochs: int) -> tuple[int, int]:
 
 def share_by(config: ACPConfig, compression: float, epochs: int, done: int) -> float:
     """Share of MACs that is due to have been removed when ``done`` of ``epochs`` are over."""
-    return share(config.schedule, done, *event_window(config, epochs), compression)
+    first, last = event_window(config, epochs)
+    if first < done < last:  # as after the last event
+        done = first + 1 + (done - first - 1) // (1 + config.recovery) * (1 + config.recovery)
+    return share(config.schedule, done, first, last, compression)
 
 
 class ACP:
@@ -83,10 +90,16 @@ class ACP:
         self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
         self._look_at(student)
+        self.survivors = all_units(self.groups)
         # Floors refer to the unpruned widths, so they are taken before the first event.
         self._limits = Limits(
             floors(self._dependencies.groups, config.min_share, config.min_width), config.round_to
         )
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The coupled groups of the student as it is now."""
+        return self._dependencies.groups
 
     def watch(self, student: Network) -> AbstractContextManager[None]:
         """Open around the student's forward passes of a step, source first."""
@@ -119,7 +132,8 @@ class ACP:
                     is_final=False, may_fall_short=asked < self._compression,
                 )  # fmt: skip
             gone = self._dependencies.channels(removed)
-            self._average = _without(self._average, removed)
+            self._average = without(self._average, removed)
+            self.survivors = without(self.survivors, removed)
             self._recalibrate(student.network)
             self._look_at(student.network)
             final = (1 - self._compression) * reference
@@ -135,6 +149,7 @@ class ACP:
         """What one step hands to the next, and one epoch."""
         return {
             "average": dict(self._average),
+            "survivors": dict(self.survivors),
             "level": self._level,
             "measured": dict(self._measured),
             "criterion": self._criterion.state(),
@@ -146,6 +161,7 @@ class ACP:
         """Restore ``state`` for ``student``, which has its saved shape already."""
         device = self._context.device
         self._average = {name: scores.to(device) for name, scores in state["average"].items()}
+        self.survivors = dict(state["survivors"])
         self._level = state["level"]
         self._measured = state["measured"]
         self._look_at(student)
@@ -206,18 +222,11 @@ class ACP:
         a resumed run goes on with the numbers that it began with.
         """
         kind = self._config.cost_aware
+        scores = comparable(self._average, self._criterion, self._config.layer_scale)
         if kind == "none":
-            return self._average
+            return scores
         example, groups = self._context.example, self._dependencies.groups
         saved = self._measured or savings(kind, network, example, groups, self._config.round_to)
         if kind == "latency":
             self._measured = saved
-        return per_saving(self._average, saved)
-
-
-def _without(scores: Scores, removed: dict[str, list[int]]) -> Scores:
-    """``scores`` of the channels that are left."""
-    return {
-        name: values[[i for i in range(len(values)) if i not in set(removed.get(name, []))]]
-        for name, values in scores.items()
-    }
+        return per_saving(scores, saved)

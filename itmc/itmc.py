@@ -16,17 +16,22 @@ A reconstruction: only the abstract of the paper is public. What it fixes is in 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from itmc.acp import ACP, ACPConfig, share_by
 from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
+from itmc.networks.build import Network
+from itmc.pruning.importance import LayerScale
 from itmc.pruning.shrink import Shrink, WidthLimits, shrink
+from itmc.survivors import SurvivorKD
 from itmc.tkd import TKD, TKDConfig
 from itmc.training.adapt import Adapt, learner, source_loss
 from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
@@ -37,12 +42,16 @@ from itmc.training.stage import Context, Handover, Learner, Passes, Stage
 class LeadConfig(Frozen):
     """How the teacher leads and lives on, and where the student starts."""
 
-    teacher_lead: float = Field(1.0, ge=0, le=1)
+    teacher_lead: float = Field(0.5, ge=0, le=1)
     """Share of the teacher's own schedule that is done before the student starts
     (reconstruction)."""
-    teacher_rate: float = Field(0.1, ge=0)
-    """Factor on the teacher's learning rate once the student has started; 0 freezes it, and its
-    logits then come by a pass of their own (reconstruction)."""
+    teacher_rate: float = Field(3.0, ge=0)
+    """Factor on the teacher's learning rate, which goes on with its schedule, once the student has
+    started: with 3 it starts anew at 0.8 of its first rate. 0 freezes the teacher, whose logits
+    then come by a pass of their own (reconstruction)."""
+    teacher_average: float = Field(0.0, ge=0, lt=1)
+    """Decay, a step, of an average of the live teacher's weights that guides in its place; 0: the
+    teacher itself does (reconstruction)."""
     student_start: Literal["adapted", "initial"] = "adapted"
     """Whether the student is adapted as far as the teacher when it starts (with the student's own
     backbone as the teacher it is its copy), or has its initial weights (reconstruction). Without a
@@ -51,6 +60,20 @@ class LeadConfig(Frozen):
 
 class ITMCConfig(TKDConfig, ACPConfig, LeadConfig):
     """Knobs of TKD and ACP, and of the teacher."""
+
+    layer_scale: LayerScale = "mean"
+    """What makes the scores of two layers comparable: with ``l2``, that their squares sum to 1, a
+    wide layer has lower scores than a narrow one, and is pruned more; with ``mean``, that their
+    mean is 1, not (reconstruction)."""
+
+    @model_validator(mode="after")
+    def _guided_once(self) -> Self:
+        if self.teacher_average > 0 and (self.teacher_rate == 0 or self.teacher_logits == "fresh"):
+            raise ValueError(
+                "teacher_average is of a live teacher (teacher_rate above 0), and has a pass of "
+                "its own (teacher_logits must be reuse)"
+            )
+        return self
 
 
 class Alternate(Stage):
@@ -77,12 +100,17 @@ class Alternate(Stage):
             _narrow(student, knobs, context)
         own_discrepancy = knobs.discrepancy if knobs.student_discrepancy else None
         self.learners = {"student": _learner(student, own_discrepancy, context)}
+        self.guide: Network | None = None  # unless it is the teacher, as it learns
         if knobs.teacher_rate > 0:
             self.learners["teacher"] = _learner(teacher, knobs.discrepancy, context)
-        else:
-            self.guides = {"teacher": teacher.network.eval().requires_grad_(False)}
+        if knobs.teacher_rate == 0 or knobs.teacher_average > 0:
+            self.guide = copy.deepcopy(teacher.network).eval().requires_grad_(False)
+            self.guides = {"guide": self.guide}
         self.tkd = TKD(knobs, context)
         self.acp = ACP(knobs, knobs.compression, context, self.student, self.epochs)
+        guide = self.guide or self.learners["teacher"].network
+        self.survivors = SurvivorKD(knobs.feature_weight, guide, context)
+        self._follow_survivors()
 
     @classmethod
     def length(cls, knobs: Knobs, training: TrainingConfig) -> int:
@@ -95,7 +123,8 @@ class Alternate(Stage):
 
     @classmethod
     def passes(cls, knobs: Knobs, training: TrainingConfig, before: float) -> Passes:
-        teacher = 1 + (knobs.teacher_logits == "fresh") / 3 if knobs.teacher_rate > 0 else 1 / 3
+        has_own_pass = knobs.teacher_logits == "fresh" or knobs.teacher_average > 0
+        teacher = 1 + has_own_pass / 3 if knobs.teacher_rate > 0 else 1 / 3
         epochs = cls.length(knobs, training)
         pruned_by = [epochs] * epochs if knobs.narrow else range(epochs)
         student = sum(1 - share_by(knobs, knobs.compression, epochs, done) for done in pruned_by)
@@ -112,17 +141,19 @@ class Alternate(Stage):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One step of TKD: L_T for the teacher and L_TKD for the student."""
-        if "teacher" in self.learners:
-            teachers, source, target = self.tkd.teacher_losses(
-                self.learners["teacher"], batch, self._teacher_progress(progress)
-            )
-        else:
-            teachers = {}
-            source, target = self.tkd.guidance(self.guides["teacher"], batch)
-        with self.acp.watch(self.student):
-            students = self.tkd.student_losses(
-                self.learners["student"], source, target, batch, progress
-            )
+        teachers: dict[str, Tensor] = {}
+        with self.survivors.watch(self.student):
+            if "teacher" in self.learners:
+                teachers, source, target = self.tkd.teacher_losses(
+                    self.learners["teacher"], batch, self._teacher_progress(progress)
+                )
+            if self.guide is not None:
+                source, target = self.tkd.guidance(self.guide, batch)
+            with self.acp.watch(self.student):
+                students = self.tkd.student_losses(
+                    self.learners["student"], source, target, batch, progress
+                )
+        students |= self.survivors.losses(self.knobs.beta(progress))
         self._tkd_loss = sum(students.values(), start=batch.source.new_zeros(()))
         return teachers | students
 
@@ -134,17 +165,38 @@ class Alternate(Stage):
         if "teacher" in self.learners:
             lead = self._teacher_progress(progress)
             self.learners["teacher"].optimiser.step(lead, scale=self.knobs.teacher_rate)
+        if self.knobs.teacher_average > 0:
+            self._follow_teacher()
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """One event of ACP."""
-        return self.acp.prune(self.learners["student"], epoch)
+        event = self.acp.prune(self.learners["student"], epoch)
+        self._follow_survivors()
+        return event
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"acp": self.acp.state()}
+        guide = {} if self.guide is None else {"guide": self.guide.state_dict()}
+        return super().state() | {"acp": self.acp.state()} | guide
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.acp.load_state(state["acp"], self.student)
+        if self.guide is not None:
+            self.guide.load_state_dict(state["guide"])
+        self._follow_survivors()
+
+    def _follow_survivors(self) -> None:
+        self.survivors.follow(self.student, self.acp.groups, self.acp.survivors)
+
+    @torch.no_grad()
+    def _follow_teacher(self) -> None:
+        """One step of the guide towards the teacher; BatchNorm's statistics are the teacher's."""
+        assert self.guide is not None
+        teacher = self.learners["teacher"].network
+        for mean, now in zip(self.guide.parameters(), teacher.parameters(), strict=True):
+            mean.lerp_(now, 1 - self.knobs.teacher_average)
+        for kept, latest in zip(self.guide.buffers(), teacher.buffers(), strict=True):
+            kept.copy_(latest)
 
     def _teacher_progress(self, progress: float) -> float:
         """Where the teacher is in its own schedule: it goes on where its lead ended."""

@@ -33,8 +33,16 @@ class TKDConfig(Frozen):
     which the student is long left to itself, a pilot ended lower)."""
     beta_last: float = Field(0.9, gt=0, le=1)
     """b1: the teacher's share at the end (reconstruction)."""
+    beta_ramp: Literal["geometric", "linear"] = "geometric"
+    """How beta grows between them (reconstruction)."""
     target_kd: bool = True
     """Whether the teacher also guides on target images (reconstruction)."""
+    target_trust: float = Field(0.0, ge=0)
+    """A target image weighs in KD as much as the teacher's largest probability of it to this power;
+    0: all weigh the same (reconstruction)."""
+    feature_weight: float = Field(0.0, ge=0)
+    """Factor on the distillation of channels that survive, beside beta; it needs a teacher of the
+    student's own backbone (reconstruction)."""
     student_discrepancy: bool = True
     """Whether the student has D in its own loss (reconstruction)."""
     ramp: bool = True
@@ -44,7 +52,9 @@ class TKDConfig(Frozen):
     (reconstruction)."""
 
     def beta(self, progress: float) -> float:
-        """beta(p) = b0 (b1 / b0)^p: from own learning to the teacher's guidance."""
+        """beta(p) = b0 (b1 / b0)^p, or b0 + (b1 - b0) p: from own learning to guidance."""
+        if self.beta_ramp == "linear":
+            return self.beta_first + (self.beta_last - self.beta_first) * progress
         if self.beta_first == 0:
             return self.beta_last * progress  # the geometric ramp cannot leave zero
         return float(self.beta_first * (self.beta_last / self.beta_first) ** progress)
@@ -96,7 +106,9 @@ class TKD:
             "student_kd_source": beta * kd(source.logits, guide_source.logits, tau),
         }
         if self._config.target_kd:
-            losses["student_kd_target"] = beta * kd(target.logits, guide_target.logits, tau)
+            losses["student_kd_target"] = beta * kd(
+                target.logits, guide_target.logits, tau, self._config.target_trust
+            )
         if student.discrepancy is not None:
             strength = (1 - beta) * self._strength(progress)
             losses["student_discrepancy"] = student.discrepancy(

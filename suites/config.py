@@ -29,6 +29,7 @@ from itmc.domains.own import OwnDataset, own_dataset
 from itmc.domains.store import Kind
 from itmc.errors import UsageError
 from itmc.networks.build import NetworkConfig
+from itmc.networks.kernels import Kernels
 from itmc.training.config import TrainingConfig
 from itmc.training.method import Node, Setting, knobs_of, method, settings_of
 from suites.shared import recipe, setting
@@ -279,7 +280,7 @@ class RunConfig(Frozen):
 
 class Places(Frozen):
     """Where things are on this machine. None of it changes a result beyond rounding: another
-    device, layout or number of threads, or a compiler, sums in another order."""
+    device, layout or number of threads, a compiler or other kernels, sums in another order."""
 
     out: Path
     data: Path
@@ -294,6 +295,7 @@ class Places(Frozen):
     threads: int = Field(1, ge=1)
     channels_last: bool = True
     compile: bool = False
+    kernels: Kernels = "torch"
     asked: tuple[str, ...] = ()
     """Module and words of the command that asked for the grid, as far as they determine results,
     without what tells its runs apart; ``suites.asked`` makes a run's own command of them."""

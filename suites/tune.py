@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     from suites.config import load_suite
     from suites.display import display, show_plan
     from suites.execute import run_plan
-    from suites.plan import plan
+    from suites.plan import plan, with_kernels
 
     suite = load_suite(options.suite, changes_of(options))
     tuning = _protocol(suite)
@@ -73,7 +73,9 @@ def _run(options: argparse.Namespace) -> int:
     places = places_of(options, suite, out, "suites.tune")
     with display(show_accuracy=False) as screen:
         trials = [trial for method in chosen for trial in _trials(suite, method, places, screen)]
-        made = plan([run for trial in trials for run in trial.runs])
+        runs = [run for trial in trials for run in trial.runs]
+        made = plan(runs)
+        places = with_kernels(options.kernels, places, runs, screen)
         if options.dry_run:
             show_plan(made, places)
             return DONE

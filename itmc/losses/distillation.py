@@ -13,13 +13,22 @@ from itmc.losses.binary import one_against_others, others
 from itmc.losses.precision import at_least_float32
 
 
-def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def kd(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, trust: float = 0.0
+) -> Tensor:
     """tau^2 * KL(teacher || student) of softened predictions (Hinton et al. 2015).
 
-    Both are ``(N, C)``; the mean over the batch.
+    Both are ``(N, C)``. The mean over the batch, in which an image weighs as much as the teacher's
+    largest probability of it, not softened, to the power of ``trust``: with 0 all weigh the same.
     """
     student, teacher = _softened(student_logits, teacher_logits, temperature)
-    return _divergence(student.log_softmax(1), teacher.log_softmax(1)) * temperature**2
+    by_image = F.kl_div(
+        student.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="none"
+    ).sum(1)
+    if trust == 0:
+        return by_image.mean() * temperature**2
+    weights = at_least_float32(teacher_logits.detach()).softmax(1).amax(1) ** trust
+    return (weights * by_image).sum() / weights.sum() * temperature**2
 
 
 def dkd(

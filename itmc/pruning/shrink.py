@@ -17,7 +17,7 @@ from itmc.parallel import copy_first, own_noise, sum_gradients
 from itmc.pruning import importance
 from itmc.pruning.cost_aware import CostAware, per_saving, savings
 from itmc.pruning.groups import Dependencies
-from itmc.pruning.importance import CriterionName, Scores
+from itmc.pruning.importance import Criterion, CriterionName, LayerScale, Scores, comparable
 from itmc.pruning.selection import Limits, floors
 from itmc.pruning.surgery import prune_to, recalibrate
 from itmc.seeding import seeded
@@ -41,6 +41,10 @@ class WidthLimits(Frozen):
 class PruningConfig(WidthLimits):
     """What every kind of pruning respects."""
 
+    layer_scale: LayerScale = "l2"
+    """What makes the scores of two layers comparable: that their squares sum to 1, whatever their
+    number, or that their mean is 1. With the former a wide layer has lower scores than a narrow
+    one, and is pruned more."""
     cost_aware: CostAware = "none"
     """Rank channels by importance alone, or by importance per ``macs`` or measured ``latency`` that
     their removal saves. Measurements differ: with ``latency`` no two runs are alike to the bit."""
@@ -81,7 +85,9 @@ def shrink(
     """
     dependencies = Dependencies(network, context.example, kept_layers(network))
     with seeded("shrink", context.seed):  # for dropout, and for new weights
-        scores = _judged(network, config, context, loss, dependencies)
+        criterion = importance.create(config.criterion, context.seed)
+        judged = _judged(network, criterion, config, context, loss, dependencies)
+        scores = comparable(judged, criterion, config.layer_scale)
         if (kind := config.cost_aware) != "none":
             groups = dependencies.groups
             saved = savings(kind, network, context.example, groups, config.round_to)
@@ -108,13 +114,13 @@ def shrink(
 
 def _judged(
     network: Network,
+    criterion: Criterion,
     config: Shrink,
     context: Context,
     loss: Callable[[Network, Batch, Context], Tensor],
     dependencies: Dependencies,
 ) -> Scores:
     """Scores of the channels, from as many batches as the criterion needs."""
-    criterion = importance.create(config.criterion, context.seed)
     if criterion.needs_gradients:
         network.train()
         with own_noise(), context.meter.watch([network], context.example):

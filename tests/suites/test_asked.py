@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from results.aggregate import tables
 from results.records import read
@@ -77,7 +77,7 @@ def test_the_history_is_that_of_the_student_from_its_start(here: Call, tmp_path:
     stages = {name: record["history"]["stage"] for name, record in made.items()}
     # The suite's four epochs unpruned, or eight for a student; no pretraining.
     assert stages["dan"] == ["adapt"] * 4
-    assert stages["itmc"] == ["adapt"] * 4 + ["itmc"] * 4
+    assert stages["itmc"] == ["adapt"] * 2 + ["itmc"] * 6
     assert stages["kd"] == ["adapt"] * 4 + ["kd"] * 4
     assert stages["dan_student"] == stages["prune_then_adapt"] == ["adapt"] * 8
     for name, record in made.items():
@@ -87,8 +87,8 @@ def test_the_history_is_that_of_the_student_from_its_start(here: Call, tmp_path:
             last = record["accuracy"]["last"][metric]
             assert history[metric][-1] == pytest.approx(last, abs=0.0006)
         assert history["removed"][-1] == pytest.approx(record["compression"]["reached"], abs=1e-5)
-    assert made["itmc"]["history"]["removed"][:4] == [0.0] * 4
-    assert made["itmc"]["history"]["removed"][4] > 0
+    assert made["itmc"]["history"]["removed"][:2] == [0.0] * 2
+    assert made["itmc"]["history"]["removed"][2] > 0
     assert made["dan_student"]["history"]["removed"][0] == pytest.approx(0.5, abs=0.01)
 
 
@@ -111,9 +111,11 @@ def test_widths_are_told_layer_by_layer(here: Call, tmp_path: Path) -> None:
 
 def test_what_a_student_is_unpruned(here: Call, tmp_path: Path) -> None:
     methods = "itmc,itmc_jan,kd,cdan_student,mobileda,mean_teacher,prune_then_adapt,dan"
-    options = ("--methods", methods, "--compression", "0.5", "--out", tmp_path, "--set",
-               "prune_then_adapt.discrepancy=mcc")  # fmt: skip
-    assert here("digits", *SMALL, *options).code == 0
+    options = ("--methods", methods, "--compression", "0.5", "--out", tmp_path)
+    by = ("itmc.discrepancy=dan", "kd.teacher=dan", "mobileda.align=coral",
+          "prune_then_adapt.discrepancy=mcc")  # fmt: skip
+    choices = [word for choice in by for word in ("--set", choice)]
+    assert here("digits", *SMALL, *options, *choices).code == 0
     found = {r["method"]["name"]: r["method"]["unpruned"] for r in records(tmp_path)}
     assert found == {
         "itmc": "dan",
@@ -155,6 +157,7 @@ def test_the_same_command_replaces_its_plan_another_stands_beside_it(
     assert len(plans(tmp_path)) == 2
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # for a busy machine
 @given(
     st.dictionaries(
         st.sampled_from(["--backbone", "--weights", "--epochs", "--methods", "--seeds", "--set"]),

@@ -54,6 +54,8 @@ def done(
 ) -> tuple[RunConfig, Places]:
     """A run of ITMC by two processes, its shared stages too."""
     run = config("itmc")
+    # Few events, far apart: whether one that is nearly met takes place depends on rounding.
+    run = run.model_copy(update={"knobs": run.knobs | {"teacher_lead": 1.0}})
     places = Places(out=tmp_path_factory.mktemp("out"), data=prepared(store), threads=1)
     for job in plan([run]).jobs:
         together.alike(execute, job.run, job.key, places)

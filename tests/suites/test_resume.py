@@ -109,7 +109,7 @@ def test_itmc_prunes_in_several_of_those_epochs(uninterrupted: Callable[[str], P
     """Else the test above would not show that a pruned network is taken up."""
     lines = (uninterrupted("itmc") / "progress.jsonl").read_text().splitlines()
     macs = [json.loads(line)["macs"] for line in lines]
-    assert macs[0] > macs[1] > macs[2] == macs[-1]
+    assert macs[0] > macs[1] > macs[2] > macs[4] == macs[-1]  # e1 is 0.6 of the 8 that are left
 
 
 @pytest.mark.parametrize("step", [0, 6])

@@ -12,7 +12,7 @@ import pytest
 from itmc.training.method import selected
 from suites.config import Places, load_suite
 from suites.plan import Plan, grid, plan
-from tests.suites.conftest import SMALL, Call
+from tests.suites.conftest import SMALL, Call, prepared
 
 METHODS = ["source_only", "dan", "kd", "dkd", "adapt_then_prune", "tcp", "mobileda", "itmc"]
 Planned = Callable[..., Plan]
@@ -24,7 +24,7 @@ def planned(tmp_path: Any, store: Any) -> Planned:
 
     def make(names: list[str] = METHODS, **changes: Any) -> Plan:
         suite = load_suite("digits", {"tasks": ["hand->print"], "methods": {}} | changes)
-        places = Places(out=tmp_path, data=store / "digits")
+        places = Places(out=tmp_path, data=prepared(store))
         return plan(grid(suite.model_copy(update={"methods": changes.get("methods", {})}),
                          selected(names), places, lambda _: None))  # fmt: skip
 
@@ -38,14 +38,21 @@ def keys(made: Plan) -> dict[str, str]:
 
 def test_one_adapted_network_serves_all_that_start_from_it(planned: Planned) -> None:
     made = planned()
-    users = {stage.what: made.users(stage) for stage in made.stages}
-    # One pretraining for all; DAN is the reference, and what the others start from.
-    assert users == {"pretrain": 8, "adapt by dan": 6, "train on source": 2}
+    users = sorted((stage.what, made.users(stage)) for stage in made.stages)
+    # One pretraining for all; DAN is the reference, and what the others start from. ITMC does so
+    # from half of its epochs, unless its lead is the whole.
+    rest = [("pretrain", 8), ("train on source", 2)]
+    assert users == [("adapt by dan", 1), ("adapt by dan", 5), *rest]
+    led = planned(methods={"itmc": {"teacher_lead": 1.0}})
+    assert sorted((stage.what, led.users(stage)) for stage in led.stages) == [
+        ("adapt by dan", 6),
+        *rest,
+    ]
 
 
 def test_the_plan_shows_what_is_shared(here: Call) -> None:
     shown = here("digits", "--methods", ",".join(METHODS), *SMALL, "--dry-run").out
-    assert "adapt by dan, hand->print seed 0" in shown and "for 6 runs" in shown
+    assert "adapt by mcc, hand->print seed 0" in shown and "for 4 runs" in shown
     assert "pretrain, hand->print seed 0" in shown and "for 8 runs" in shown
 
 
@@ -90,9 +97,9 @@ def test_what_all_share_concerns_all(planned: Planned, changes: dict[str, Any]) 
 
 def test_an_ablation_shares_what_it_does_not_change(planned: Planned) -> None:
     made = planned(["itmc", "itmc_tau_1", "itmc_frozen_teacher", "acp_only", "tkd_only"])
-    assert {stage.what for stage in made.stages} == {"pretrain", "adapt by dan"}
-    jan = planned(["itmc", "itmc_jan", "itmc_lead_50"])
-    assert len(jan.stages) == 4  # one more by JAN, and one by DAN that ends earlier
+    assert [stage.what for stage in made.stages] == ["pretrain", "adapt by dan"]
+    jan = planned(["itmc", "itmc_jan", "itmc_lead_75"])
+    assert len(jan.stages) == 4  # one more by JAN, and one by DAN that ends later
 
 
 def test_a_changed_knob_recomputes_its_run_and_nothing_else(here: Call, tmp_path: Any) -> None:
@@ -112,7 +119,7 @@ def test_without_sharing_each_run_has_all_its_stages_to_itself(planned: Planned)
         "pretrain": 1,
         "adapt by dan": 1,
     }
-    assert (len(shared.stages), len(alone.stages)) == (2, 6)
+    assert (len(shared.stages), len(alone.stages)) == (3, 6)  # ITMC's DAN ends earlier
     assert not set(keys(shared).values()) & set(keys(alone).values())
     assert sum(job.flops for job in alone.jobs) > sum(job.flops for job in shared.jobs)
 

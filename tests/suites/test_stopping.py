@@ -108,7 +108,9 @@ def test_itmc_is_stopped_while_it_prunes(both: tuple[Places, Places]) -> None:
     run = config("itmc", epochs=3)
     lines = (both[1].out / run.key / PROGRESS).read_text().splitlines()
     epochs = [json.loads(line) for line in lines]
-    assert [bool(epoch["events"]["removed_channels"]) for epoch in epochs] == [True, True, False]
+    # The lead has taken 2 of the 6 epochs of a student.
+    pruned = [bool(epoch["events"]["removed_channels"]) for epoch in epochs]
+    assert pruned == [True, True, False, False]
 
 
 class Killed(BaseException):
@@ -123,11 +125,11 @@ def test_a_run_goes_on_from_what_was_saved_before_it_was_killed(
     run = config("itmc", epochs=3)
     shutil.copytree(whole.out / "stages", tmp_path / "stages")
     where = whole.model_copy(update={"out": tmp_path})
-    original, seen = Alternate.losses, []
+    original, seen, again = Alternate.losses, [], []
 
     def losses(self: Alternate, batch: Batch, progress: float) -> dict[str, Tensor]:
         seen.append(progress)
-        if len(seen) == STEPS + 4:  # two steps after what was saved
+        if len(seen) == STEPS + 4 and not again:  # two steps after what was saved
             raise Killed
         return original(self, batch, progress)
 
@@ -135,10 +137,10 @@ def test_a_run_goes_on_from_what_was_saved_before_it_was_killed(
     with pytest.raises(Killed):
         worker.execute(run, run.key, where, silent, silent, After(STEPS + 1, Control.save))
     assert seen[STEPS + 3] > seen[STEPS + 1]
-    again = seen[STEPS + 1]
+    again.append(seen[STEPS + 1])
     seen.clear()
     worker.execute(run, run.key, where, silent, silent)
-    assert seen[0] == again
+    assert seen[:1] == again
     assert_same_result(whole.out / run.key, tmp_path / run.key)
 
 

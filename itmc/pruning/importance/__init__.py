@@ -3,6 +3,7 @@
     name         score of a unit                          needs         taken over its
     taylor       | sum z dL/dz |                          gradients     norms, else producers
     taylor_min   the lesser of | sum z dL/dz | by domain  activations   norms, else producers
+    taylor_source, taylor_target   that of one domain     activations   norms, else producers
     l1           sum |w|                                  weights       producers
     l2           sqrt(sum w^2)                            weights       producers
     bn_scale     sum |gamma|                              weights       norms, else UsageError
@@ -22,10 +23,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from itmc.errors import UsageError
-from itmc.pruning.importance.criterion import Criterion, Scores, normalised
+from itmc.pruning.importance.by_domain import TaylorMin, TaylorSource, TaylorTarget
+from itmc.pruning.importance.criterion import Criterion, LayerScale, Scores, comparable, normalised
 from itmc.pruning.importance.references import Random, Uniform
 from itmc.pruning.importance.taylor import Taylor
-from itmc.pruning.importance.taylor_min import TaylorMin
 from itmc.pruning.importance.weights import FPGM, L1, L2, BNScale
 
 __all__ = [
@@ -35,16 +36,23 @@ __all__ = [
     "BNScale",
     "Criterion",
     "CriterionName",
+    "LayerScale",
     "Random",
     "Scores",
     "Taylor",
     "TaylorMin",
+    "TaylorSource",
+    "TaylorTarget",
     "Uniform",
+    "comparable",
     "create",
     "normalised",
 ]
 
-CriterionName = Literal["taylor", "taylor_min", "l1", "l2", "bn_scale", "fpgm", "random", "uniform"]
+CriterionName = Literal[
+    "taylor", "taylor_min", "taylor_source", "taylor_target",
+    "l1", "l2", "bn_scale", "fpgm", "random", "uniform",
+]  # fmt: skip
 
 
 def create(name: str, seed: int = 0) -> Criterion:
@@ -52,6 +60,8 @@ def create(name: str, seed: int = 0) -> Criterion:
     criteria: dict[str, Callable[[], Criterion]] = {
         "taylor": Taylor,
         "taylor_min": TaylorMin,
+        "taylor_source": TaylorSource,
+        "taylor_target": TaylorTarget,
         "l1": L1,
         "l2": L2,
         "bn_scale": BNScale,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from itmc.pruning.groups import Group
 
+LayerScale = Literal["l2", "mean"]
 Scores = dict[str, Tensor]
 """One score a unit, ``(width,)``, by the name of its group."""
 
@@ -30,6 +31,8 @@ class Criterion(ABC):
     """
 
     needs_gradients: ClassVar[bool] = False
+    normalises: ClassVar[bool] = True
+    """Whether a layer's scores are divided by their norm, and so may be scaled otherwise."""
 
     def watch(
         self, network: nn.Module, groups: tuple[Group, ...], per_domain: int
@@ -59,6 +62,20 @@ class Criterion(ABC):
     @abstractmethod
     def scores(self, network: nn.Module, groups: tuple[Group, ...]) -> Scores:
         """One score a unit, ``(width,)``, by group name, comparable between layers."""
+
+
+def comparable(scores: Scores, criterion: Criterion, scale: LayerScale) -> Scores:
+    """``scores`` of ``criterion``, so that layers compare by ``scale``.
+
+    ``l2``: as they are; ``mean``: divided by their layer's mean, where that is not 0. Those that
+    their criterion does not normalise by layer are as they are.
+    """
+    if scale == "l2" or not criterion.normalises:
+        return scores
+    return {
+        name: values / values.mean().clamp_min(torch.finfo(values.dtype).tiny)
+        for name, values in scores.items()
+    }
 
 
 def normalised(scores: Tensor) -> Tensor:

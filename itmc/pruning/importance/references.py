@@ -6,6 +6,8 @@ all widths; dividing them by a norm, which grows with the width, would prune wid
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,12 +22,16 @@ class Uniform(Criterion):
     It makes the narrow students; the threshold on it is the width multiplier.
     """
 
+    normalises: ClassVar[bool] = False
+
     def scores(self, network: nn.Module, groups: tuple[Group, ...]) -> Scores:
         return {g.name: 1 - torch.arange(1, g.width + 1) / g.width for g in groups}
 
 
 class Random(Criterion):
     """Uniformly random scores, the same for the same seed and layer."""
+
+    normalises: ClassVar[bool] = False
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

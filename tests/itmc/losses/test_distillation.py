@@ -37,6 +37,15 @@ def test_kd_is_the_loop(count: int, temperature: float) -> None:
     assert found == pytest.approx(looped_kd(student, teacher, temperature), rel=1e-12)
 
 
+def test_images_that_the_teacher_is_sure_of_weigh_more() -> None:
+    student, teacher, tau, trust = values(5, 4), values(5, 4, seed=1), 2.0, 3.0
+    weights = [max(softmax(row, 1.0)) ** trust for row in teacher.tolist()]
+    each = [looped_kd(student[i : i + 1], teacher[i : i + 1], tau) for i in range(5)]
+    expected = sum(w * k for w, k in zip(weights, each, strict=True)) / sum(weights)
+    assert kd(student, teacher, tau, trust).item() == pytest.approx(expected, rel=1e-12)
+    assert kd(student, teacher, tau).item() != pytest.approx(expected, rel=1e-3)
+
+
 def test_the_teacher_is_the_reference_of_the_divergence() -> None:
     # The teacher is torn between two classes, the student sure of one: KL(teacher || student)
     # is large, since the student denies what the teacher allows; the other direction is small.

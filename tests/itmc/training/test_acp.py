@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import itmc.itmc  # noqa: F401 - registers ITMC
-from itmc.acp import ACP, ACPConfig
+from itmc.acp import ACP, ACPConfig, share_by
 from itmc.cost import count_macs
 from itmc.errors import UsageError
 from itmc.pruning import importance
@@ -55,7 +55,8 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
 def test_importance_accumulates_over_the_batches_of_an_epoch(
     spies: list[Spy], tmp_path: Path
 ) -> None:
-    stage = tiny.stage_of(tiny.recipe("itmc"), tiny.context(epochs=3, steps_per_epoch=4))
+    task = tiny.context(epochs=3, steps_per_epoch=4)
+    stage = tiny.stage_of(tiny.recipe("itmc", teacher_lead=1.0), task)
     tiny.run(stage, tmp_path)
     judged = [spy for spy in spies if spy.told is not None]
     assert len(judged) == 2  # the events after epochs 1 and 2: e1 is 0.6 of 3
@@ -74,7 +75,8 @@ def test_the_budget_is_met_at_e1_and_kept(
     schedule: str, compression: float, tmp_path: Path
 ) -> None:
     task = tiny.context(epochs=5)
-    node = tiny.recipe("itmc", compression, schedule=schedule, prune_until=0.6)
+    knobs = {"schedule": schedule, "prune_until": 0.6, "teacher_lead": 1.0}  # 5 epochs are left
+    node = tiny.recipe("itmc", compression, **knobs)
     history = tiny.run(tiny.stage_of(node, task), tmp_path)
     reached = [1 - epoch["macs"] / task.unpruned_macs for epoch in history]
     assert reached == sorted(reached)
@@ -89,10 +91,24 @@ def test_the_budget_is_met_at_e1_and_kept(
 
 def test_nothing_is_pruned_before_e0(tmp_path: Path) -> None:
     task = tiny.context(epochs=5)
-    node = tiny.recipe("itmc", 0.5, prune_from=0.4, prune_until=0.8)
+    node = tiny.recipe("itmc", 0.5, prune_from=0.4, prune_until=0.8, teacher_lead=1.0)
     history = tiny.run(tiny.stage_of(node, task), tmp_path)
     assert [epoch["macs"] == task.unpruned_macs for epoch in history][:3] == [True, True, False]
     assert abs(1 - history[3]["macs"] / task.unpruned_macs - 0.5) <= POINT
+
+
+@pytest.mark.parametrize(
+    ("recovery", "events"),
+    [(0, [1, 2, 3, 4, 5, 6]), (1, [1, 3, 5, 6]), (2, [1, 4, 6]), (9, [1, 6])],
+)
+def test_after_an_event_the_student_has_epochs_to_recover(recovery: int, events: list[int]) -> None:
+    """Between events nothing more is due; the last one meets the budget, whatever came before."""
+    config = ACPConfig(recovery=recovery, schedule="linear", prune_until=0.75)
+    due = [share_by(config, 0.6, epochs=8, done=done) for done in range(9)]
+    assert [done for done in range(1, 9) if due[done] > due[done - 1]] == events
+    assert due[0] == 0 and due[6] == due[8] == 0.6
+    for done in set(events) - {6}:
+        assert due[done] == pytest.approx(0.6 * done / 6)
 
 
 class Adaptive:

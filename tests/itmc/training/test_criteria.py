@@ -115,11 +115,35 @@ def test_the_quotient_ranks_and_enters_no_average(
         return {name: 1000 + values for name, values in scores.items()}
 
     monkeypatch.setattr(itmc.acp, "per_saving", spy)
-    stage = tiny.stage_of(tiny.recipe("itmc", cost_aware="macs"), tiny.context())
+    node = tiny.recipe("itmc", cost_aware="macs", layer_scale="l2", teacher_lead=1.0)
+    stage = tiny.stage_of(node, tiny.context())
     tiny.run(stage, tmp_path)
     assert len(divided) == 2  # events
     for scores in [*divided, stage.state()["acp"]["average"]]:
         assert all(0 <= float(values.max()) <= 1 for values in scores.values())
+
+
+@pytest.mark.parametrize("cost", ["none", "macs"])
+def test_layers_are_ranked_by_their_mean_which_enters_no_average(cost: str, tmp_path: Path) -> None:
+    stage = tiny.stage_of(tiny.recipe("itmc", cost_aware=cost, layer_scale="mean"), tiny.context())
+    assert isinstance(stage, Alternate)
+    ranked: list[Scores] = []
+    original = itmc.acp.comparable
+
+    def spy(*arguments: Any) -> Scores:
+        ranked.append(original(*arguments))
+        return ranked[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(itmc.acp, "comparable", spy)
+        tiny.run(stage, tmp_path)
+    assert ranked
+    for scores in ranked:
+        assert [float(values.mean()) for values in scores.values()] == pytest.approx(
+            [1.0] * len(scores), abs=1e-5
+        )
+    average = stage.state()["acp"]["average"]
+    assert average and all(0 < float(values.max()) <= 1 for values in average.values())
 
 
 @pytest.fixture

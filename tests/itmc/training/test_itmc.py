@@ -12,6 +12,7 @@ import torch
 import baselines  # noqa: F401 - registers them
 import itmc.ablations  # noqa: F401
 from itmc.domains.batches import Batch
+from itmc.errors import UsageError
 from itmc.networks.build import Network
 from itmc.networks.spec import widths_of
 from itmc.training.adapt import Adapt
@@ -24,7 +25,7 @@ OWN = Setting({}, "the student's network")
 ALONE, TAUGHT = {"student": 1}, {"student": 1, "teacher": 1}
 PASSES = {
     **dict.fromkeys(("source_only", "dan", "dann", "cdan", "cdan_e", "jan", "mcc", "mdd"), ALONE),
-    **dict.fromkeys(("dan_student", "cdan_student", "tcp", "acp_only"), ALONE),
+    **dict.fromkeys(("dan_student", "cdan_student", "mcc_student", "tcp", "acp_only"), ALONE),
     **dict.fromkeys(("prune_then_adapt", "adapt_then_prune"), ALONE),
     **dict.fromkeys(("kd", "dkd", "kd_stda", "mobileda", "admp", "tkd_only"), TAUGHT),
     "mean_teacher": {"student": 1, "average": 1},
@@ -68,15 +69,17 @@ def test_the_passes_of_every_method_are_pinned() -> None:
 def test_each_step_is_in_train_mode_though_evaluation_was_not(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = tiny.stage_of(tiny.recipe(method), tiny.context(epochs=2))
+    task = tiny.context(epochs=2)
+    knobs = {"teacher_lead": 1.0} if method == "itmc" else {}  # 2 epochs are left
+    stage = tiny.stage_of(tiny.recipe(method, **knobs), task)
     modes: list[bool] = []
     original = type(stage).losses
 
     def losses(self: Stage, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
         trained = [m for one in self.learners.values() for m in one.modules()]
         modes.append(all(part.training for module in trained for part in module.modules()))
-        frozen = self.guides.get("teacher")
-        modes.append(frozen is None or not any(part.training for part in frozen.modules()))
+        frozen = [part for guide in self.guides.values() for part in guide.modules()]
+        modes.append(not any(part.training for part in frozen))
         return original(self, batch, progress)
 
     def evaluate(network: Network) -> dict[str, Any]:
@@ -111,10 +114,45 @@ def test_a_teacher_of_rate_0_keeps_its_weights() -> None:
     task = tiny.context()
     stage = tiny.stage_of(tiny.recipe("itmc", teacher_rate=0.0), task)
     assert set(stage.learners) == {"student"}
-    before = tiny.snapshot(stage.guides["teacher"])
+    before = tiny.snapshot(stage.guides["guide"])
     tiny.one_step(stage, task.batches.at(0), progress=0.5)
-    assert tiny.same(before, stage.guides["teacher"].state_dict())  # its BatchNorm's too
-    assert not any(module.training for module in stage.guides["teacher"].modules())
+    assert tiny.same(before, stage.guides["guide"].state_dict())  # its BatchNorm's too
+    assert not any(module.training for module in stage.guides["guide"].modules())
+
+
+def test_the_teachers_average_guides_and_follows_it() -> None:
+    task, decay = tiny.context(), 0.75
+    stage = tiny.stage_of(tiny.recipe("itmc", teacher_average=decay, teacher_rate=1.0), task)
+    teacher, guide = stage.learners["teacher"].network, stage.guides["guide"]
+    before = tiny.snapshot(guide)
+    assert tiny.same(before, teacher.state_dict())
+    tiny.one_step(stage, task.batches.at(0), progress=0.5)
+    now = teacher.state_dict()
+    for name, _ in teacher.named_parameters():
+        expected = decay * before[name].double() + (1 - decay) * now[name].double()
+        assert torch.allclose(guide.state_dict()[name].double(), expected, atol=1e-6)
+    assert not tiny.same(dict(guide.named_parameters()), dict(teacher.named_parameters()))
+    assert tiny.same(dict(guide.named_buffers()), dict(teacher.named_buffers()))
+
+
+def test_the_student_learns_from_the_average_and_not_from_the_teacher() -> None:
+    task = tiny.context()
+    batch = task.batches.at(0)
+    stage = tiny.stage_of(tiny.recipe("itmc", teacher_average=0.9), task)
+    usual = stage.losses(batch, 0.5)
+    with torch.no_grad():
+        for parameter in stage.guides["guide"].parameters():
+            parameter.mul_(2)
+    changed = stage.losses(batch, 0.5)
+    guided, before = (losses["student_kd_target"].item() for losses in (changed, usual))
+    assert guided != pytest.approx(before)
+    assert changed["teacher_ce"].item() == pytest.approx(usual["teacher_ce"].item())
+
+
+@pytest.mark.parametrize("other", [{"teacher_rate": 0.0}, {"teacher_logits": "fresh"}])
+def test_an_average_is_of_a_live_teacher_and_has_its_own_pass(other: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="teacher_average"):
+        knobs_of("itmc", {"teacher_average": 0.9} | other)
 
 
 def test_the_teacher_goes_on_where_its_lead_ended() -> None:

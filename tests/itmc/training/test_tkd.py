@@ -69,6 +69,7 @@ def test_beside_the_students_losses_the_teacher_learns_from_its_own_alone() -> N
         ({"beta_first": 0.1, "beta_last": 0.8, "temperature": 2.0, "weight": 0.7}, "split"),
         ({"target_kd": False, "student_discrepancy": False}, "joint"),
         ({"ramp": False, "teacher_logits": "fresh"}, "joint"),
+        ({"beta_ramp": "linear", "beta_first": 0.0}, "joint"),
     ],
 )
 def test_losses_are_the_formulas(changes: dict[str, Any], bn: str) -> None:
@@ -83,7 +84,9 @@ def test_losses_are_the_formulas(changes: dict[str, Any], bn: str) -> None:
     teacher.network.load_state_dict(before)  # each pass in train mode moves the statistics
 
     gamma = 2 / (1 + math.exp(-10 * PROGRESS)) - 1 if config.ramp else 1.0
-    beta = config.beta_first * (config.beta_last / config.beta_first) ** PROGRESS
+    first, last = config.beta_first, config.beta_last
+    is_linear = config.beta_ramp == "linear"
+    beta = first + PROGRESS * (last - first) if is_linear else first * (last / first) ** PROGRESS
     d_teacher, d_student = (config.weight * gamma * mk_mmd(o["f_s"], o["f_t"]) for o in (t, s))
     own = cross_entropy(s["z_s"], batch) + (d_student if config.student_discrepancy else 0.0)
     guidance = kd(s["z_s"], guide["z_s"], config.temperature)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from itmc.networks.build import Network, Outputs
 from itmc.pruning.groups import Group
 from itmc.pruning.importance import TaylorMin
+from itmc.pruning.importance.by_domain import ByDomain
 from tests.itmc.pruning.importance.nets import like
 
 EACH = 3
@@ -39,9 +40,13 @@ def loss_of(source: Outputs, target: Outputs) -> Tensor:
 
 
 def watched(
-    network: Network, groups: Sequence[Group], seeds: Sequence[int], split: bool = False
-) -> TaylorMin:
-    criterion = TaylorMin()
+    network: Network,
+    groups: Sequence[Group],
+    seeds: Sequence[int],
+    split: bool = False,
+    criterion: ByDomain | None = None,
+) -> ByDomain:
+    criterion = criterion or TaylorMin()
     for seed in seeds:
         network.zero_grad()
         with criterion.watch(network, tuple(groups), EACH):

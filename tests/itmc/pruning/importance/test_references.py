@@ -51,6 +51,8 @@ def test_each_name_has_a_criterion_of_one_interface(name: str) -> None:
 
 
 def test_an_unknown_criterion_lists_the_known_ones() -> None:
-    allowed = "taylor, taylor_min, l1, l2, bn_scale, fpgm, random, uniform"
+    allowed = (
+        "taylor, taylor_min, taylor_source, taylor_target, l1, l2, bn_scale, fpgm, random, uniform"
+    )
     with pytest.raises(UsageError, match=rf"'fisher'; allowed: {allowed}$"):
         create("fisher")

@@ -1,4 +1,4 @@
-"""TCP's importance against activations times gradients, summed by hand for each domain."""
+"""Importance by domain against activations times gradients, summed by hand for each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from itmc.networks.build import Network
-from itmc.pruning.importance import Scores, Taylor, TaylorMin
+from itmc.pruning.importance import Scores, Taylor, TaylorMin, TaylorSource, TaylorTarget
+from itmc.pruning.importance.by_domain import ByDomain
 from tests.itmc.helpers import GATES, KINDS, small
 from tests.itmc.pruning.importance.nets import backbone, group, group_with, groups_of, member
 from tests.itmc.pruning.importance.steps import EACH, by_hand, close, loss_of, passed, watched
@@ -37,6 +38,19 @@ def test_it_is_activation_times_gradient_of_each_domain(kind: str, split: bool) 
         assert not torch.allclose(expected[0], expected[1], rtol=0.1)
         assert close(criterion.totals[name], expected)
         assert close(scores[name], minimum(expected))
+
+
+@pytest.mark.parametrize(("criterion", "domain"), [(TaylorSource, 0), (TaylorTarget, 1)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_domain_alone_counts(kind: str, criterion: type[ByDomain], domain: int) -> None:
+    network = small(kind).double()
+    groups = groups_of(network)
+    made = watched(copy.deepcopy(network), groups, [1], criterion=criterion())
+    scores = made.scores(network, groups)
+    for root, layers in GATES[kind].items():
+        gates = by_hand(network, [f"backbone.{layer}" for layer in layers], 1).abs()[domain]
+        found = scores[group_with(groups, root).name]
+        assert close(found, gates / gates.square().sum().sqrt())
 
 
 @pytest.mark.parametrize("kind", KINDS)

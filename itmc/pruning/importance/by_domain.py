@@ -1,11 +1,12 @@
-"""Importance by a Taylor expansion for each domain, of which the lesser counts (TCP's)."""
+"""Importance by a Taylor expansion for each domain by itself."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,33 +19,27 @@ from itmc.pruning.importance.judges import affine_norms, norms, producers, summe
 from itmc.pruning.importance.taylor import Taylor
 
 
-class TaylorMin(Taylor):
-    """Taylor importance for each domain by itself, of which the smaller counts: TCP's.
+class ByDomain(Taylor):
+    """Taylor importance whose gates are kept apart by domain; a subclass says what of them counts.
 
         Theta_d = mean over batches of | sum over members, images of d and positions of z * dL/dz |
-        score   = min(Theta_source / |Theta_source|_2, Theta_target / |Theta_target|_2)
 
-    (Yu et al., "Accelerating Deep Unsupervised Domain Adaptation with Transfer Channel Pruning",
-    IJCNN 2019.) A channel that does without one of the domains goes first. From the authors' code
-    come: the gates of the two domains kept apart, the sum over images and positions before the
-    absolute value, the norms a layer and domain, the minimum after them. Ours are: the average
-    over batches (there the last one overwrites the others), the norm of the minimum, so that
-    layers stay comparable, coupled members summed within a domain, and the place of z, which is
-    behind BatchNorm as in ``Taylor`` (their VGG16 has none; before it the two domains of a joint
-    pass would differ in sign alone).
-
-    A step is a joint pass over source and target, or a pass over each, in this order.
+    z is behind BatchNorm as in ``Taylor`` (before it the two domains of a joint pass would differ
+    in sign alone). A step is a joint pass over source and target, or a pass over each, in this
+    order.
     """
+
+    name: ClassVar[str]
 
     def __init__(self) -> None:
         super().__init__()
-        self._tape = _Tape(0)
+        self._tape = _Tape(self.name, 0)
 
     @contextmanager
     def watch(
         self, network: nn.Module, groups: tuple[Group, ...], per_domain: int
     ) -> Iterator[None]:
-        self._tape = _Tape(per_domain)
+        self._tape = _Tape(self.name, per_domain)
         layers = {m.layer: layer for g in groups for m, layer in _activated(network, g)}
         handles = [network.register_forward_pre_hook(self._tape.begin)]
         handles += [
@@ -70,14 +65,57 @@ class TaylorMin(Taylor):
         for index, domain in enumerate(("source", "target")):
             if not any(self.totals[group.name][index].any() for group in groups):
                 raise UsageError(
-                    "criterion 'taylor_min' compares source with target, but the loss does not "
+                    f"criterion {self.name!r} tells source from target, but the loss does not "
                     f"depend on the {domain} images; choose another criterion"
                 )
         means = {group.name: self.totals[group.name] / self.batches for group in groups}
-        return {
-            name: normalised(torch.minimum(normalised(source), normalised(target)))
-            for name, (source, target) in means.items()
-        }
+        return {name: normalised(self.of(*both)) for name, both in means.items()}
+
+    @staticmethod
+    @abstractmethod
+    def of(source: Tensor, target: Tensor) -> Tensor:
+        """What counts of Theta_source and Theta_target of a layer, ``(width,)`` each."""
+
+
+class TaylorMin(ByDomain):
+    """The smaller of the two domains: TCP's.
+
+        score = min(Theta_source / |Theta_source|_2, Theta_target / |Theta_target|_2)
+
+    (Yu et al., "Accelerating Deep Unsupervised Domain Adaptation with Transfer Channel Pruning",
+    IJCNN 2019.) A channel that does without one of the domains goes first. From the authors' code
+    come: the gates of the two domains kept apart, the sum over images and positions before the
+    absolute value, the norms a layer and domain, the minimum after them. Ours are: the average
+    over batches (there the last one overwrites the others), the norm of the minimum, so that
+    layers stay comparable, coupled members summed within a domain, and the place of z, which their
+    VGG16 has no BatchNorm before.
+    """
+
+    name = "taylor_min"
+
+    @staticmethod
+    def of(source: Tensor, target: Tensor) -> Tensor:
+        return torch.minimum(normalised(source), normalised(target))
+
+
+class TaylorSource(ByDomain):
+    """The source's images alone."""
+
+    name = "taylor_source"
+
+    @staticmethod
+    def of(source: Tensor, target: Tensor) -> Tensor:
+        return source
+
+
+class TaylorTarget(ByDomain):
+    """The target's images alone."""
+
+    name = "taylor_target"
+
+    @staticmethod
+    def of(source: Tensor, target: Tensor) -> Tensor:
+        return target
 
 
 def _activated(network: nn.Module, group: Group) -> list[tuple[Member, nn.Module]]:
@@ -110,8 +148,8 @@ class _Pass:
 class _Tape:
     """What passed the judging layers in one step."""
 
-    def __init__(self, per_domain: int) -> None:
-        self._per_domain = per_domain
+    def __init__(self, criterion: str, per_domain: int) -> None:
+        self._criterion, self._per_domain = criterion, per_domain
         self._passes: list[_Pass] = []
 
     def begin(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -123,8 +161,9 @@ class _Tape:
         current = self._passes[-1]
         if len(output) % current.images:
             raise UsageError(
-                f"criterion 'taylor_min' cannot tell images apart in what layer {name!r} puts out: "
-                f"{len(output)} rows for {current.images} images; choose another criterion"
+                f"criterion {self._criterion!r} cannot tell images apart in what layer {name!r} "
+                f"puts out: {len(output)} rows for {current.images} images; choose another "
+                "criterion"
             )
         # A copy, as the next layer may work in place. The graph may outlive the step, and this
         # hook with it, so that the hook must not be what holds the copy.
@@ -150,12 +189,12 @@ class _Tape:
         passes = [p for p in self._passes if p.products]
         images = sum(p.images for p in passes)
         if not passes:
-            raise RuntimeError("criterion 'taylor_min' has watched no pass with gradients")
+            raise RuntimeError(f"criterion {self._criterion!r} has watched no pass with gradients")
         if images != 2 * self._per_domain:
             raise UsageError(
-                f"criterion 'taylor_min' compares source with target and needs {self._per_domain} "
-                f"images of each in a step, but the loss is of {images} images in all; choose "
-                "another criterion where only one domain is trained on"
+                f"criterion {self._criterion!r} tells source from target and needs "
+                f"{self._per_domain} images of each in a step, but the loss is of {images} images "
+                "in all; choose another criterion where only one domain is trained on"
             )
         names = dict.fromkeys(name for p in passes for name in p.products)
         return {name: self._halves(name, passes) for name in names}
