@@ -10,17 +10,17 @@ from typing import Any
 
 from results.changes import BETTER, COSTS, GONE, NEW, SAME, VERDICTS, WORSE, Change, Changes
 from results.comparison import Setting
-from results.leaderboard import COLUMNS
+from results.entry import Entry
+from results.leaderboard_file import ADDED, COLUMNS
 from results.records import plural
 from results.render import begins_group, block_title, figure
 from results.schema import AVERAGE, METRICS, SELECTIONS
 from results.sheet import MISSING, NO_SD, Document, Line, Section, Sheet, Text
-from results.standings import Entry
 
 _HEADS = ("task", "old", "new", "difference", "interval", "seeds", "verdict")
 # Columns of the leaderboard that identify a row; the others are what it says.
 _IDENTITY = [column.name for column in COLUMNS[: [c.name for c in COLUMNS].index("mean")]]
-_SAID = [column.name for column in COLUMNS[len(_IDENTITY) :]]
+_SAID = [column.name for column in COLUMNS[len(_IDENTITY) :] if column not in ADDED]
 
 
 def headline(changes: Changes) -> str:
@@ -88,6 +88,7 @@ def _caption(entry: Entry) -> str:
         image_size=entry.image_size,
         epochs=entry.epochs,
         conditions="",
+        key=entry.setting,
         edition=0,
         digest="",
     )

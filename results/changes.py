@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from results.entry import Entry
 from results.records import ResultsError
-from results.standings import Entry, ordered
+from results.standings import ordered
 from results.statistics import CONFIDENCE
 
 # Points: less than a few seeds tell apart on most tasks, and more than rounding ever makes.
@@ -18,6 +19,7 @@ BETTER, WORSE, SAME, NEW, GONE = "better", "worse", "same", "new", "gone"
 VERDICTS = (WORSE, BETTER, SAME, NEW, GONE)
 # Percentages of the same counts may differ in their last bits: that is no change.
 _DIGITS = 9
+_UNLIKE = "each row differs from all others in something that identifies it"
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def compare(
     """
     before, after = ({entry.key(): entry for entry in side} for side in (old, new))
     if not before.keys() & after.keys():
-        raise ResultsError(f"OLD and NEW have no row in common: {_apart(old, new)}")
+        raise ResultsError(f"OLD and NEW have no row in common: {apart(old, new) or _UNLIKE}")
     present = {**before, **after}
     # In the order of the side that has more of them, which more likely is the suite's.
     sides = sorted(([entry.task for entry in side] for side in (new, old)), key=_distinct)
@@ -219,8 +221,8 @@ def _change(old: Entry | None, new: Entry | None, tolerance: float, confidence: 
     return Change(old, new, found, verdict)
 
 
-def _apart(old: Iterable[Entry], new: Iterable[Entry]) -> str:
-    """Why no entry of one is in the other, in words."""
+def apart(old: Iterable[Entry], new: Iterable[Entry]) -> str:
+    """In what no entry of one is like any of the other, in words; empty where there is nothing."""
     names = (
         *("suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "epochs"),
         *("setting", "selection", "metric", "compression", "method", "task", "data"),
@@ -231,7 +233,7 @@ def _apart(old: Iterable[Entry], new: Iterable[Entry]) -> str:
         if not sides[0] & sides[1]:
             before, after = (_several(sorted(side)) for side in sides)
             found.append(f"{name} is {before} in OLD and {after} in NEW")
-    return "; ".join(found) or "each row differs from all others in something that identifies it"
+    return "; ".join(found)
 
 
 def _several(values: Sequence[str]) -> str:

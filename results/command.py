@@ -15,6 +15,7 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from results.leaderboard_records import choice, read_leaderboards
 from results.records import Records, ResultsError, read
 from results.schema import SELECTIONS
 from results.sheet import FORMATS, Document, one_line
@@ -35,8 +36,11 @@ class Parser(argparse.ArgumentParser):
         sys.exit(WRONG_USAGE)
 
 
-def parser(prog: str, description: str) -> Parser:
-    """A parser with the arguments that every command over run records takes."""
+def parser(prog: str, description: str, leaderboards: bool = False) -> Parser:
+    """A parser with the arguments that every command over run records takes.
+
+    `leaderboards`: whether it takes leaderboards, too; `run` reads them.
+    """
     built = Parser(
         prog=f"python -m {prog}",
         description=description,
@@ -46,7 +50,15 @@ def parser(prog: str, description: str) -> Parser:
         metavar="RUNS",
         nargs="+",
         type=Path,
-        help="out directory of runs (RUNS/*/record.json), or the directory of one run",
+        help="out directory of runs (RUNS/*/record.json), or the directory of one run"
+        + (", or a leaderboard (CSV)" if leaderboards else ""),
+    )
+    built.set_defaults(leaderboards=leaderboards)
+    built.add_argument(
+        "--tasks",
+        metavar="TASKS",
+        type=split_names,
+        help="only these, such as 'print->hand,hand->print' (default: all)",
     )
     add_choice(built)
     return built
@@ -151,7 +163,14 @@ def run(
     arguments = built.parse_args(argv)
 
     def body() -> int:
-        command(arguments, read_and_say(built, arguments.runs))
+        files = [path for path in arguments.runs if path.is_file()]
+        if arguments.leaderboards and files:
+            records = _read_leaderboards(built, arguments, files)
+        else:
+            records = read_and_say(built, arguments.runs)
+        if arguments.tasks is not None:
+            records = records.of_tasks(arguments.tasks)
+        command(arguments, records)
         return 0
 
     return guarded(built, body)
@@ -181,6 +200,26 @@ def read_and_say(built: Parser, paths: Sequence[Path]) -> Records:
     records = read(paths)
     for line in (*records.left_out, *records.damaged_plans):
         say(f"{built.prog}: left out {line}")
+    return records
+
+
+def _read_leaderboards(
+    built: Parser, arguments: argparse.Namespace, files: Sequence[Path]
+) -> Records:
+    """Read leaderboards, and let the accuracies by which they were made count.
+
+    Raises:
+        ResultsError: there are runs beside them, or other accuracies were asked for.
+    """
+    if others := [path for path in arguments.runs if path not in files]:
+        raise ResultsError(f"{files[0]} is a leaderboard and {others[0]} is not; give one or other")
+    records, entries = read_leaderboards(files)
+    if not all(entry.figures for entry in entries):
+        say(
+            f"{built.prog}: of an older version, with means over seeds for costs and none of "
+            "training; 'python -m results.leaderboard RUNS' writes the present one"
+        )
+    arguments.select, arguments.metric = choice(entries, arguments.select, arguments.metric)
     return records
 
 

@@ -178,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "have: mean, bootstrap confidence interval, pairs won, tied and lost by a, p of Wilcoxon's "
         "signed-rank test, and p corrected by Holm. Below: average ranks of all of them, "
         "Friedman's test and Nemenyi's critical difference.",
+        leaderboards=True,
     )
     built.add_argument(
         "--a",

@@ -24,9 +24,10 @@ class Setting:
     """What all runs of one table share; runs that differ in any of it are not compared.
 
     `dataset` is the name that the catalog has for the suite's data, empty where no record says.
-    `conditions` is how images were prepared and networks trained, as JSON text; `digest` is empty
-    where the tasks of the suite have data digests of their own. `edition` counts versions of the
-    data backwards: 0 is the newest.
+    `conditions` is how images were prepared and networks trained, as JSON text (`{}` where only a
+    leaderboard was read), and `key` 8 hex digits over it; `digest` is empty where the tasks of the
+    suite have data digests of their own. `edition` counts versions of the data backwards: 0 is the
+    newest.
     """
 
     suite: str
@@ -38,6 +39,7 @@ class Setting:
     image_size: int | None
     epochs: int | None
     conditions: str
+    key: str
     edition: int
     digest: str
 
@@ -114,7 +116,7 @@ def comparisons(frame: pd.DataFrame, missing: pd.DataFrame) -> tuple[Comparison,
     """
     frame = _stacked(frame.assign(state=FINISHED), missing)
     frame = frame.assign(edition=_editions(frame))
-    keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "conditions"]
+    keys = ["suite", "protocol", "backbone", "weights", "bottleneck", "image_size", "setting"]
     keys.append("edition")
     found = []
     for _, runs in frame.groupby(keys, dropna=False, sort=True):
@@ -131,6 +133,7 @@ def comparisons(frame: pd.DataFrame, missing: pd.DataFrame) -> tuple[Comparison,
             image_size=whole(first["image_size"]),
             epochs=whole(first["epochs"]),
             conditions=first["conditions"],
+            key=first["setting"],
             edition=int(first["edition"]),
             digest=_only(runs["digest"]),
         )
@@ -223,7 +226,8 @@ def _told_apart(runs: pd.DataFrame) -> pd.DataFrame:
     """
     newest = runs.sort_values(["finished", "run"], na_position="first").iloc[-1]
     # A label may be reworded between two versions of the code; the newest counts.
-    runs = runs.assign(label=newest["label"], group=newest["group"], base=runs["method"])
+    base = runs["method"].str.partition("[")[0]  # a leaderboard has the names of variants
+    runs = runs.assign(label=newest["label"], group=newest["group"], base=base)
     columns = ["knobs", "guide_backbone", "guide_weights"]
     parts = list(runs[columns].itertuples(index=False, name=None))
     names = _variants(parts)

@@ -25,9 +25,12 @@ from results.command import (
     terminal_width,
     write_whole,
 )
-from results.leaderboard import read_file, standings_of
+from results.entry import Entry
+from results.leaderboard import standings_of
+from results.leaderboard_file import read_file
+from results.part import part
 from results.records import ResultsError
-from results.standings import Entry
+from results.schema import AVERAGE
 
 FORMATS = ("terminal", "markdown", "json")
 # The rows that make the exit code 1.
@@ -44,7 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = built.parse_args(argv)
 
     def body() -> int:
-        changes = compare(*_sides(built, arguments), tolerance=arguments.tolerance)
+        old, new = _sides(built, arguments)
+        if arguments.part:
+            old, new = part(old, new)
+        if arguments.averages:
+            old, new = _averages(old), _averages(new)
+        changes = compare(old, new, tolerance=arguments.tolerance)
         _deliver(changes, arguments)
         return int(any(map(FAIL_ON[arguments.fail_on], changes.rows)))
 
@@ -80,6 +88,17 @@ def _parser() -> Parser:
         help="exit code 1 where a row is worse; worse or gone, or lacks a seed that it had; or any "
         "that is not exactly as it was, latencies apart (default: %(default)s)",
     )
+    built.add_argument(
+        "--part",
+        action="store_true",
+        help="NEW is a part of OLD run again: compare its runs alone, over the same tasks and "
+        "seeds; a run that OLD has not is wrong usage",
+    )
+    built.add_argument(
+        "--averages",
+        action="store_true",
+        help="compare averages over tasks only, which scatter less than single tasks",
+    )
     built.add_argument("--all", action="store_true", help="show the rows that are the same, too")
     built.add_argument(
         "--format",
@@ -90,6 +109,13 @@ def _parser() -> Parser:
     built.add_argument("--out", metavar="FILE", type=Path, help="write here instead of printing")
     add_choice(built)  # of folders of runs
     return built
+
+
+def _averages(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    found = tuple(entry for entry in entries if entry.task == AVERAGE)
+    if not found:
+        raise ResultsError("--averages: there are none; no method has a seed with all tasks")
+    return found
 
 
 def _points(text: str) -> float:

@@ -120,13 +120,15 @@ def draw(records: Records, request: Request) -> Drawn:
             several=len(found) > 1,
             size=request.size,
         )
-        if any(KINDS[kind].details for kind in request.kinds):
+        if any(KINDS[kind].details for kind in request.kinds) and not records.leaderboards:
             details, damaged = read_histories(comparison)
             subject = replace(subject, details=details)
             drawn = replace(drawn, damaged=(*drawn.damaged, *damaged))
         for name in request.kinds:
             kind = KINDS[name]
             try:
+                if kind.details and records.leaderboards:
+                    raise NoDataError("a leaderboard has no histories or widths, runs have")
                 for stem, figure in kind.draw(subject).items():
                     drawn.figures[f"{stem}{suffix}"] = figure
                 drawn.complete.add(name)
@@ -219,6 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Figures of run records: target accuracy against compression, by task, against MACs and "
         "latency with the Pareto front, and epoch by epoch; widths by layer; ablations; ranks. "
         "Bands and bars are 95 % t intervals over seeds, paired intervals for ablations.",
+        leaderboards=True,
     )
     built.add_argument(
         "--kind",

@@ -48,6 +48,8 @@ class Records:
         left_out: one line for each record that is damaged or of a newer schema.
         damaged_plans: one line for each plan that cannot be used.
         plans: what was asked for, the oldest first.
+        leaderboards: those that were read instead of runs; what is missing or was left out, and
+            what records say besides their rows, is not known then.
     """
 
     frame: pd.DataFrame
@@ -60,6 +62,7 @@ class Records:
     left_out: tuple[str, ...] = ()
     damaged_plans: tuple[str, ...] = ()
     plans: tuple[PlanFile, ...] = ()
+    leaderboards: tuple[Path, ...] = ()
 
     def gaps(self) -> str:
         """What is in neither frame, in words; empty where every run has a usable record."""
@@ -82,14 +85,36 @@ class Records:
         Raises:
             ResultsError: no run has one of them.
         """
-        frames = self.frame, self.unlabelled, self.missing, self.missing_unlabelled
-        there = {float(c) for frame in frames if len(frame) for c in frame["compression"].unique()}
+        there = {float(value) for value in self._values("compression")}
         if unknown := sorted(set(compressions) - there):
             known = ", ".join(str(value) for value in sorted(there) if value) or "none"
             asked = ", ".join(map(str, unknown))
             raise ResultsError(f"no run removes {asked} of the MACs; there are runs at: {known}")
-        kept = {0.0, *compressions}
-        chosen = (f[f["compression"].isin(kept)] if len(f) else f for f in frames)
+        return self._where("compression", {0.0, *compressions})
+
+    def of_tasks(self, tasks: Collection[str]) -> Records:
+        """The runs of these tasks, such as `print->hand`.
+
+        Raises:
+            ResultsError: no run has one of them.
+        """
+        there = {str(value) for value in self._values("task")}
+        if unknown := sorted(set(tasks) - there):
+            raise ResultsError(
+                f"no run is of task {', '.join(unknown)}; there are: {', '.join(sorted(there))}"
+            )
+        return self._where("task", tasks)
+
+    def _frames(self) -> tuple[pd.DataFrame, ...]:
+        return self.frame, self.unlabelled, self.missing, self.missing_unlabelled
+
+    def _values(self, column: str) -> set[Any]:
+        """All that stands in a column, of any run."""
+        return {value for frame in self._frames() if len(frame) for value in frame[column].unique()}
+
+    def _where(self, column: str, values: Collection[Any]) -> Records:
+        """The runs that have one of these values there."""
+        chosen = (f[f[column].isin(set(values))] if len(f) else f for f in self._frames())
         frame, unlabelled, missing, other = (f.reset_index(drop=True) for f in chosen)
         return replace(
             self, frame=frame, unlabelled=unlabelled, missing=missing, missing_unlabelled=other

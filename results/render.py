@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import PurePath
 
 from results.aggregate import DECIMALS, Table
 from results.beside import published_beside
@@ -45,7 +46,9 @@ def setting_fields(setting: Setting) -> tuple[str | int, ...]:
     """What stands under `SETTING_HEAD`."""
     figures = (setting.bottleneck, setting.image_size, setting.epochs)
     return (
-        *(setting.suite, setting.protocol, setting.backbone, setting.weights),
+        *(setting.suite, setting.protocol, setting.backbone),
+        # Of a file the name: where it lay does not matter.
+        PurePath(setting.weights).name or setting.weights,
         *("" if figure is None else figure for figure in figures),
         # Of several tasks there is none: older versions of the data are counted backwards.
         setting.digest.removeprefix("sha256:")[:12] or -setting.edition or "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shlex
@@ -32,6 +33,9 @@ _MOST = 1e18
 # Of accuracies in percent: tells apart one image in a million. All tables and files start from
 # these, so that none of them rounds a mean otherwise than another.
 ACCURACY_DECIMALS = 4
+
+# Of the share of MACs removed, for the same reason.
+_REACHED_DECIMALS = 6
 
 # Column of a row -> where the record has it. Without one of these a record is damaged.
 _IDENTITY = {
@@ -103,7 +107,7 @@ _ACCURACIES = tuple(accuracy_column(s, metric) for s in SELECTIONS for metric in
 _NUMBERS = (*_SETTING, *_FIGURES, "compression", *map(score_column, SCORES), *_ACCURACIES)
 _MAPPINGS = ("conditions", "knobs", "versions")
 _WORDS = (
-    *(*_IDENTITY, *_TEXTS, *_MAPPINGS),
+    *(*_IDENTITY, *_TEXTS, *_MAPPINGS, "setting"),
     *("guide_backbone", "guide_weights", "finished", "command", "record"),
 )
 
@@ -147,6 +151,7 @@ def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
     row |= {column: _quantity(record, where) for column, where in _FIGURES.items()}
     if row["reached"] > 1:
         raise DamagedRecordError(f"compression.reached is {row['reached']:g}, not a share")
+    row["reached"] = round(row["reached"], _REACHED_DECIMALS)
     command = _field(record, "command") or []
     if not isinstance(command, list):
         raise DamagedRecordError("command is not a list of words")
@@ -163,6 +168,12 @@ def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
                 raise DamagedRecordError(f"{where} is {accuracy:g}, not a percentage")
             row[accuracy_column(selection, metric)] = round(accuracy, ACCURACY_DECIMALS) + 0.0
     return row
+
+
+def blank_row() -> dict[str, Any]:
+    """The row of a labelled run of which nothing is known."""
+    numbers, words = dict.fromkeys(_NUMBERS, math.nan), dict.fromkeys(_WORDS, "")
+    return {**numbers, **words, **dict.fromkeys(_MAPPINGS, "{}"), "seed": 0, "labelled": True}
 
 
 def is_row(row: Mapping[str, Any]) -> bool:
@@ -199,6 +210,7 @@ def identity_of(record: Mapping[str, Any]) -> dict[str, Any]:
     row["conditions"] = json.dumps(
         {part: _mapping(record, part) for part in ("data", "training")}, sort_keys=True
     )
+    row["setting"] = hashlib.sha256(row["conditions"].encode()).hexdigest()[:8]
     row["knobs"] = json.dumps(_mapping(record, "method.knobs"), sort_keys=True)
     # A teacher other than the student's own backbone; empty where there was none.
     guided = _field(record, "teacher") is not None

@@ -6,106 +6,17 @@ import hashlib
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
 
 from results.comparison import GROUPS, Comparison, comparisons, whole
+from results.entry import FIGURES, LATENCY_DECIMALS, REMOVED_DECIMALS, Entry
 from results.records import Records
 from results.schema import AVERAGE, UNADAPTED, accuracy_column
 from results.statistics import mean
 
-# Decimals that an entry keeps, so that it is the same whether read from records or from a file.
-REMOVED_DECIMALS = 2
-LATENCY_DECIMALS = 4
-
-
-@dataclass(frozen=True)
-class Entry:
-    """How one method stands on one task, or on the average over the tasks.
-
-    Figures of cost are means over the runs behind the entry (latencies: medians), NaN where no
-    record tells.
-
-    Attributes:
-        weights: a tag, `none`, or the name of a file, without its folder.
-        setting: 8 hex digits over how images were prepared and networks trained.
-        data: 12 hex digits over the images and labels of the task; for the average, over the
-            tasks and theirs, so that averages over different tasks are never compared.
-        task: as the suite names it, or `AVERAGE`, over the seeds that have all tasks.
-        tasks: how many tasks it is of.
-        compression: share of MACs to be removed, in [0, 1); 0 for references.
-        method: name, with what tells it apart where it ran in several variants.
-        selection: how the epoch was chosen, a key of `schema.SELECTIONS`.
-        metric: a key of `schema.METRICS`.
-        seeds: ascending.
-        accuracies: in percent, by seed.
-        removed: percent of the teacher's MACs that the student lacks.
-        macs, parameters, activations, bytes: of the student.
-        latency_1, latency_32: of a batch of 1 and of 32, in ms; NaN where the runs were timed on
-            several devices or with several numbers of threads.
-        device: where the runs were made and timed, as device and processor architecture; several
-            are separated by commas.
-        threads: of the timing; None where the records do not tell, or differ.
-        records: hash of the record, by seed; for the average, over the hashes of its tasks.
-        behind: hashes of all records behind the entry; none where it was read from a file.
-    """
-
-    suite: str
-    dataset: str
-    protocol: str
-    backbone: str
-    weights: str
-    bottleneck: int | None
-    image_size: int | None
-    epochs: int | None
-    setting: str
-    data: str
-    selection: str
-    metric: str
-    compression: float
-    group: str
-    method: str
-    label: str
-    task: str
-    tasks: int
-    seeds: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    removed: float
-    macs: float
-    parameters: float
-    activations: float
-    bytes: float
-    latency_1: float
-    latency_32: float
-    device: str
-    threads: int | None
-    records: tuple[str, ...]
-    behind: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def n(self) -> int:
-        """The number of seeds."""
-        return len(self.seeds)
-
-    @property
-    def mean(self) -> float:
-        """Over seeds, in percent."""
-        return mean(self.accuracies)
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation over seeds (ddof 1), in points; NaN for one seed."""
-        return statistics.stdev(self.accuracies) if self.n > 1 else math.nan
-
-    def where(self) -> tuple[str | int | None, ...]:
-        """The setting: what two entries must share for their accuracies to be compared."""
-        network = (self.backbone, self.weights, self.bottleneck, self.image_size, self.epochs)
-        return (self.suite, self.protocol, *network, self.setting, self.selection, self.metric)
-
-    def key(self) -> tuple[str | int | float | None, ...]:
-        """What the entry is of; entries with the same key tell of the same thing."""
-        return (*self.where(), self.compression, self.method, self.task, self.data)
+# Of averages over tasks; what a single run told stays as it is.
+_FIGURE_DECIMALS = 4
 
 
 class _Run(NamedTuple):
@@ -119,6 +30,10 @@ class _Run(NamedTuple):
     record: str
     dataset: str
     digest: str
+    task_index: float
+    unpruned: str
+    device: str
+    machine: str
     reached: float
     student_macs: float
     student_parameters: float
@@ -127,8 +42,10 @@ class _Run(NamedTuple):
     student_latency_1: float
     student_latency_32: float
     student_latency_threads: float
-    device: str
-    machine: str
+    images: float
+    forward_macs: float
+    backward_macs: float
+    code: float
 
 
 class _Result(NamedTuple):
@@ -138,6 +55,20 @@ class _Result(NamedTuple):
     accuracy: float
     record: str
     runs: tuple[_Run, ...]
+
+    def figure(self, name: str) -> float:
+        """One of `FIGURES`; of several runs their mean."""
+        values = [float(getattr(run, name)) for run in self.runs]
+        if math.isnan(sum(values)):
+            return math.nan
+        return values[0] if len(values) == 1 else round(statistics.fmean(values), _FIGURE_DECIMALS)
+
+    def device(self) -> str:
+        """Where it was computed, as plots name it; several between commas."""
+        places = {
+            f"{run.device} ({run.machine})" if run.machine else run.device for run in self.runs
+        }
+        return ", ".join(sorted(places))
 
 
 def entries(
@@ -246,7 +177,7 @@ def _entry(
         bottleneck=setting.bottleneck,
         image_size=setting.image_size,
         epochs=setting.epochs,
-        setting=_hash([setting.conditions])[:8],
+        setting=setting.key,
         data=_hash(map(" ".join, digests)) if task == AVERAGE else _short_digest(digests[0][1]),
         selection=selection,
         metric=metric,
@@ -267,6 +198,11 @@ def _entry(
         latency_32=_median((run.student_latency_32 for run in runs), comparable),
         device=", ".join(devices),
         threads=threads.pop() if comparable else None,
+        unpruned=next((run.unpruned for run in runs if run.unpruned), ""),
+        place=None if task == AVERAGE else whole(runs[0].task_index),
+        edition=max(setting.edition, 0),
+        figures={name: tuple(result.figure(name) for result in results) for name in FIGURES},
+        devices=tuple(result.device() for result in results),
         records=tuple(result.record for result in results),
         behind=tuple(run.record for run in runs),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from results import compare, leaderboard, plot, scores
+from results import compare, leaderboard_file, plot, scores
 from results.aggregate import selection_tables, tables
 from results.command import write_whole
 from results.differences import REFERENCE, differences
@@ -68,7 +68,7 @@ def write(
             written.append(path)
     if not records.frame.empty:
         path = out / "leaderboard.csv"
-        write_whole(path, leaderboard.text(entries(records)).encode())
+        write_whole(path, leaderboard_file.text(entries(records)).encode())
         written.append(path)
     plots = plot.write(records, out)
     hidden = {"selections"} if show_differences else {"selections", "differences"}

@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "results.table",
         "Table of run records: methods by tasks, or by the ways of choosing the epoch, a block "
         "per compression, mean ± sd over seeds. Suites, protocols and backbones get a table each.",
+        leaderboards=True,
     )
     built.add_argument(
         "--by",
@@ -55,6 +56,10 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
         )
     if by != "task" and arguments.columns:
         raise ResultsError(f"--columns goes with --by task, not with --by {by}")
+    if by == "selection" and records.leaderboards:
+        raise ResultsError(
+            "--by selection: a leaderboard has the accuracies of one selection only; give the runs"
+        )
     if by == "score":
         _show_scores(arguments, records)
         return

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from results.comparison import Comparison, comparisons
 from results.details import read_details
+from results.entry import Entry
 from results.page.data import (
     CurveData,
     EntryData,
@@ -27,7 +28,7 @@ from results.schema import (
     DamagedRecordError,
     accuracy_column,
 )
-from results.standings import Entry, entries
+from results.standings import entries
 
 # Runs whose curves are in the page: with many more it would be slow to open.
 MOST_CURVES = 1000

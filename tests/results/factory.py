@@ -1,11 +1,14 @@
-"""Fake run records, as the suite writes them."""
+"""Fake run records, as the suite writes them, and leaderboards of the version before."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from results.leaderboard_file import ADDED
 
 REFERENCES = ("source_only", "dan", "dann", "cdan", "cdan_e", "jan", "mcc", "mdd")
 TASKS = ("hand->print", "hand->scene", "print->hand", "print->scene", "scene->hand", "scene->print")
@@ -132,3 +135,16 @@ def write(out: Path, *records: dict[str, Any]) -> Path:
         (run / "config.yaml").write_text("suite: digits\n")
         (run / "record.json").write_text(json.dumps(made))
     return out
+
+
+def older(file: Path) -> Path:
+    """The leaderboard as the version before wrote it."""
+    added = {column.name for column in ADDED}
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    kept = [name for name in rows[0] if name not in added]
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, kept, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return file

@@ -16,12 +16,13 @@ from results.cells import Cell
 from results.comparison import comparisons
 from results.costs import Costs
 from results.differences import differences
+from results.entry import Entry
 from results.page.build import page_data
 from results.page.facts import facts
 from results.records import Records, read
 from results.render import document
 from results.scores import score_tables
-from results.standings import Entry, entries
+from results.standings import entries
 from tests.results.factory import TASKS, record, write
 from tests.results.test_plans import mark, write_plan
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from results.changes import Change, compare, difference
+from results.entry import Entry
 from results.records import ResultsError
-from results.standings import Entry
 
 BASE = Entry(
     suite="digits",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from results import leaderboard
 from results.compare import main
 from results.differences import differences
 from results.ranks import ranks
@@ -41,6 +42,33 @@ def lines_of(text: str) -> list[tuple[str, list[str]]]:
     """Label and cells of the lines of methods, in order."""
     cells = [re.split(r" {2,}", line.strip()) for line in text.splitlines() if line[:2] == "  "]
     return [(label, others) for label, *others in cells]
+
+
+@pytest.mark.parametrize("kind", ["runs", "leaderboard"])
+def test_only_the_tasks_that_are_asked_for_count(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracies = {"a->b": (80, 70), "b->a": (60, 63), "a->c": (50, 51)}
+    runs = [
+        record(method, task, seed=seed, accuracy=float(value + seed))
+        for task, values in accuracies.items()
+        for method, value in zip(("itmc", "kd"), values, strict=True)
+        for seed in range(2)
+    ]
+    source = write(tmp_path / "runs", *runs)
+    if kind == "leaderboard":
+        assert leaderboard.main([str(source), "--out", str(tmp_path / "board.csv")]) == 0
+        source = tmp_path / "board.csv"
+    some, whole = (
+        dict(lines_of(run(capsys, str(source), *options).split("average ranks")[0]))["kd"]
+        for options in (["--tasks", "b->a, a->c"], [])
+    )
+    assert (some[:2], some[3]) == (["4", "2"], "−2.00")
+    assert (whole[:2], whole[3]) == (["6", "3"], "+2.00")
+    with pytest.raises(SystemExit):
+        main([str(source), "--tasks", "b->a,b->d"])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "no run is of task b->d; there are: a->b, a->c, b->a" in told
 
 
 def test_differences_stand_above_ranks_on_a_terminal(

@@ -14,7 +14,7 @@ import pytest
 
 from results import leaderboard
 from results.diff import main
-from tests.results.factory import TASKS, record, write
+from tests.results.factory import TASKS, older, record, write
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +51,18 @@ def test_a_leaderboard_and_its_runs_are_the_same(
     file = board(old, tmp_path / "old.csv")
     capsys.readouterr()
     for sides in ((old, file), (file, old), (file, file), (old, old)):
+        assert main([*sides, "--tolerance", "0", "--fail-on", "any"]) == 0
+        assert capsys.readouterr().out == "No row is worse by more than 0 points; 4 the same.\n"
+
+
+def test_a_leaderboard_of_an_older_version_is_compared_all_the_same(
+    tmp_path: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    present = board(old, tmp_path / "present.csv")
+    before = str(older(Path(board(old, tmp_path / "before.csv"))))
+    assert Path(before).read_text() != Path(present).read_text()
+    for sides in ((before, present), (before, old), (present, before)):
+        capsys.readouterr()
         assert main([*sides, "--tolerance", "0", "--fail-on", "any"]) == 0
         assert capsys.readouterr().out == "No row is worse by more than 0 points; 4 the same.\n"
 
@@ -281,3 +293,74 @@ def test_the_module_leaves_with_the_verdict_though_nobody_reads_on(
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def grid(folder: Path, lower: float = 0.0, **changed: Any) -> str:
+    """Two methods on three tasks, seeds 0 to 2; `lower`: points that the last task has less."""
+    made = [
+        record(
+            method,
+            task,
+            seed=seed,
+            accuracy=80.0 + seed - (lower if task == TASKS[2] else 0),
+            finished=f"2026-11-2{2 + int(lower > 0)}T00:00:00+00:00",
+            **changed,
+        )
+        for method in ("itmc", "kd")
+        for task in TASKS[:3]
+        for seed in range(3)
+    ]
+    return str(write(folder, *made))
+
+
+def some(folder: Path, whole: str, methods: Sequence[str], tasks: Sequence[str], seed: int) -> str:
+    """The runs of these methods, tasks and seed alone."""
+    for path in Path(whole).iterdir():
+        made = json.loads((path / "record.json").read_text())
+        if made["method"]["name"] in methods and made["task"]["name"] in tasks:
+            write(folder, *([made] if made["seed"] == seed else []))
+    return str(folder)
+
+
+def test_a_part_run_again_is_compared_over_its_own_tasks_and_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = board(grid(tmp_path / "whole"), tmp_path / "whole.csv")
+    again = grid(tmp_path / "again", lower=6.0)
+    new = some(tmp_path / "new", again, ["itmc"], TASKS[1:3], seed=1)
+    capsys.readouterr()
+    assert main([whole, new, "--part", "--format", "json"]) == 1
+    found = rows_of(capsys.readouterr().out)
+    # The average is over the two tasks of the one seed, on both sides.
+    differences = {task: row["difference"]["mean"] for (_, task), row in found.items()}
+    assert differences == {TASKS[1]: 0.0, TASKS[2]: -6.0, "average": -3.0}
+    assert {row["difference"]["pairs"] for row in found.values()} == {1}
+    assert found["itmc", "average"]["old"]["accuracies"] == [81.0]
+    for tolerance, code in (("2.9", 1), ("3", 0)):
+        assert main([whole, new, "--part", "--averages", "--tolerance", tolerance]) == code
+    # Without --part, averages over other tasks are not of the same.
+    with pytest.raises(SystemExit):
+        main([whole, new, "--averages"])
+    assert "no row in common" in capsys.readouterr().err
+
+
+def test_a_part_that_was_never_run_before_is_no_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = grid(tmp_path / "whole")
+    old = board(some(tmp_path / "old", whole, ["itmc", "kd"], TASKS[:2], 0), tmp_path / "old.csv")
+    cases = {
+        "itmc on hand->print, compression 0.5, seed 1 and 1 other run of NEW": (TASKS[:2], 1),
+        "itmc on print->hand, compression 0.5, seed 0": (TASKS[1:3], 0),
+    }
+    for place, (words, (tasks, seed)) in enumerate(cases.items()):
+        new = some(tmp_path / str(place), whole, ["itmc"], tasks, seed)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([old, new, "--part"])
+        assert left.value.code == 2
+        assert capsys.readouterr().err.endswith(f"OLD has no run of {words}\n")
+    other = grid(tmp_path / "other", training={"epochs": 9})
+    with pytest.raises(SystemExit):
+        main([old, other, "--part"])
+    assert "epochs is None in OLD and 9 in NEW; setting is " in capsys.readouterr().err

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from results.leaderboard import COLUMNS, main, read_file, text
+from results.entry import FIGURES, Entry
+from results.leaderboard import main
+from results.leaderboard_file import COLUMNS, read_file, text
 from results.records import ResultsError, read
 from results.schema import METRICS, SELECTIONS
-from results.standings import Entry, entries
+from results.standings import entries
 from tests.results.factory import TASKS, record, write
 
 ROOT = Path(__file__).parents[2]
@@ -208,6 +210,9 @@ def figures(decimals: int) -> st.SearchStrategy[float]:
     return st.just(math.nan) | st.floats(0, 1e9).map(lambda value: round(value, decimals))
 
 
+FIGURE = st.just(math.nan) | st.integers(0, 10**18).map(float) | figures(6)
+
+
 @st.composite
 def any_entry(draw: st.DrawFn) -> Entry:
     seeds = sorted(draw(st.sets(st.integers(0, 99), min_size=1, max_size=4)))
@@ -228,6 +233,11 @@ def any_entry(draw: st.DrawFn) -> Entry:
         "accuracies": tuple(accuracies),
         "removed": draw(figures(2)),
         "records": tuple(draw(st.text(HEX, min_size=12, max_size=12)) for _ in seeds),
+        "unpruned": draw(WORDS | st.just("")),
+        "place": draw(WHOLE),
+        "edition": draw(st.integers(0, 9)),
+        "figures": {name: tuple(draw(FIGURE) for _ in seeds) for name in FIGURES},
+        "devices": tuple(draw(WORDS.filter(lambda word: ";" not in word)) for _ in seeds),
     }
     return Entry(**values)
 
@@ -276,6 +286,9 @@ def test_a_file_reads_back_as_the_records_do(tmp_path: Path) -> None:
         ("macs", "1" * 400, "is not a number"),
         ("records", "0123456789ab", "1 for 2 seeds"),
         ("records", "a b", "12 hex digits"),
+        ("images", "1 2 3", "3 for 2 seeds"),
+        ("forward_macs", "many", "'many' is not a number"),
+        ("edition", "", "'' is not a whole number"),
     ],
 )
 def test_a_damaged_cell_is_named_by_line_and_column(
@@ -304,7 +317,7 @@ def test_a_damaged_cell_is_named_by_line_and_column(
         (lambda t: t.replace("macs", "flops", 1), ["line 1", "without macs", "with 'flops'"]),
         (lambda t: t.replace("suite,dataset", "dataset,suite"), ["line 1", "another order"]),
         (lambda t: t + t.splitlines()[1] + "\n", ["line 4", "same as a line before"]),
-        (lambda t: t + "digits,digits\n", ["line 4", "2 cells, expected 33"]),
+        (lambda t: t + "digits,digits\n", ["line 4", "2 cells, expected 49"]),
         (lambda t: t + '"digits', ["line 4", "unexpected end"]),
     ],
 )

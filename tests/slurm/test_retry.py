@@ -15,7 +15,7 @@ from tests.slurm.test_submit import option
 from tests.suites.conftest import Call
 
 LATER = "2100-01-01T00:00:00+00:00"
-STAGES = ("pretrain", "train on source", "adapt by dan")
+STAGES = ("pretrain", "train on source", "adapt by mcc")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_both(submitted: Path, retry: Call, cluster: FakeCluster, words: tuple[s
 def test_stages_that_are_needed_come_along(
     submitted: Path, retry: Call, cluster: FakeCluster
 ) -> None:
-    break_(submitted, "adapt by dan", "train on source", "source_only")
+    break_(submitted, "adapt by mcc", "train on source", "source_only")
     assert retry(submitted, "--missing").code == 0
     assert retried(submitted) == ["adapt", "kd"]
 

@@ -48,7 +48,7 @@ def make(asked: Planned) -> Make:
 
 
 PRETRAIN, TRAIN, ADAPT = (
-    f"{what}, hand->print seed 0" for what in ("pretrain", "train on source", "adapt by dan")
+    f"{what}, hand->print seed 0" for what in ("pretrain", "train on source", "adapt by mcc")
 )
 RUN, KD = "source_only hand->print seed 0", "kd hand->print c=0.5 seed 0"
 
