@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from results.schema import DamagedRecordError, parse
+
+
+GUIDANCE = ("teacher", "agrees_right", "agrees_wrong")
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,9 @@ class Details:
         accuracy: by key of `schema.METRICS`, after each epoch, in percent; None where the target
             has no labels. Empty, as `stage` and `removed`, where the record has no history.
         removed: share of MACs removed after each epoch, in [0, 1).
+        guidance: after each epoch the teacher's accuracy (`teacher`), and of the images that it has
+            right (`agrees_right`) and wrong (`agrees_wrong`) those where the student says the same,
+            in percent; None where no teacher was judged, empty where none ever was.
         layers: outputs of each convolution and linear layer, in the order of the network: kept,
             and of how many; empty where the record has none.
     """
@@ -26,6 +32,7 @@ class Details:
     stage: tuple[str, ...]
     accuracy: Mapping[str, tuple[float | None, ...]]
     removed: tuple[float, ...]
+    guidance: Mapping[str, tuple[float | None, ...]]
     layers: Mapping[str, tuple[int, int]]
 
     def events(self) -> tuple[int, ...]:
@@ -56,14 +63,15 @@ def read_details(path: Path) -> Details:
 def _details(record: dict[str, Any]) -> Details:
     history = record.get("history") or {"stage": (), "overall": (), "mean_class": (), "removed": ()}
     layers = record["compression"].get("layers") or {}
-    columns = {name: tuple(history[name]) for name in ("overall", "mean_class", "removed")}
+    accuracy = {name: _percent(history[name]) for name in ("overall", "mean_class")}
+    guidance = {name: _percent(history[name]) for name in GUIDANCE if name in history}
+    removed = tuple(map(float, history["removed"]))
     stage = tuple(map(str, history["stage"]))
-    if {len(column) for column in columns.values()} != {len(stage)}:
+    if {len(removed), *map(len, [*accuracy.values(), *guidance.values()])} != {len(stage)}:
         raise ValueError("columns of different lengths")
-    removed = tuple(map(float, columns.pop("removed")))
-    accuracy = {
-        name: tuple(None if value is None else float(value) for value in column)
-        for name, column in columns.items()
-    }
     widths = {str(name): (int(kept), int(of)) for name, (kept, of) in layers.items()}
-    return Details(stage, accuracy, removed, widths)
+    return Details(stage, accuracy, removed, guidance, widths)
+
+
+def _percent(column: Iterable[Any]) -> tuple[float | None, ...]:
+    return tuple(None if value is None else float(value) for value in column)

@@ -17,6 +17,7 @@ from results.plots.ablations import ablations
 from results.plots.compression import accuracy_vs_compression, per_task
 from results.plots.curves import curves
 from results.plots.diagrams import rank_diagrams
+from results.plots.guidance import guidance
 from results.plots.histories import read_histories
 from results.plots.pareto import accuracy_vs_latency, accuracy_vs_macs
 from results.plots.subject import NoDataError, Subject
@@ -54,6 +55,7 @@ KINDS = {
     "macs": Kind(_single(accuracy_vs_macs)),
     "latency": Kind(_single(accuracy_vs_latency)),
     "curves": Kind(_single(curves), summarises=False, details=True),
+    "guidance": Kind(_single(guidance), summarises=False, details=True),
     "widths": Kind(_single(widths), summarises=False, details=True),
     "ablations": Kind(_single(ablations)),
     "ranks": Kind(rank_diagrams, summarises=False),
@@ -219,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     built = parser(
         "results.plot",
         "Figures of run records: target accuracy against compression, by task, against MACs and "
-        "latency with the Pareto front, and epoch by epoch; widths by layer; ablations; ranks. "
+        "latency with the Pareto front, and epoch by epoch; what teachers knew; widths by layer; ablations; ranks. "
         "Bands and bars are 95 % t intervals over seeds, paired intervals for ablations.",
         leaderboards=True,
     )

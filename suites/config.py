@@ -296,6 +296,8 @@ class Places(Frozen):
     channels_last: bool = True
     compile: bool = False
     kernels: Kernels = "torch"
+    judge_teacher: bool = False
+    """Whether a teacher is judged after each epoch beside its student: for looking only."""
     asked: tuple[str, ...] = ()
     """Module and words of the command that asked for the grid, as far as they determine results,
     without what tells its runs apart; ``suites.asked`` makes a run's own command of them."""

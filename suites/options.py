@@ -51,6 +51,11 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, help="side of the input in pixels")
     add_machine_options(parser)
     parser.add_argument(
+        "--judge-teacher", action="store_true",
+        help="each epoch judge the teacher too, where there is one: its accuracy, and how often "
+        "the student says the same where it is right and where it is wrong",
+    )  # fmt: skip
+    parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.KEY=VALUE",
         help="a hyper-parameter of a method, or of network, data, training; may be repeated",
     )  # fmt: skip
@@ -234,6 +239,7 @@ def places_of(
         threads=options.threads or machine.threads,
         channels_last=options.channels_last,
         compile=options.compile,
+        judge_teacher=options.judge_teacher,
         asked=asked(options, module),
     )
 

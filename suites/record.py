@@ -29,6 +29,7 @@ from suites.config import Places, RunConfig
 from suites.plan import images_per_epoch
 
 SCHEMA = 4
+_GUIDANCE = ("teacher", "agrees_right", "agrees_wrong")
 _VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
 
 
@@ -163,16 +164,20 @@ def _student_history(
     """What each epoch left the student at, those of the stages before it first.
 
     By column: the kind of stage, overall and mean-class target accuracy in percent (None without
-    target labels), and the share of MACs removed. The common pretraining is not the student's own.
+    target labels), the share of MACs removed, and with ``--judge-teacher`` what
+    ``validators.guidance`` says. The common pretraining is not the student's own.
     """
     epochs = list(history)
     for node in _own_stages_before(run.recipe()):
         epochs[:0] = histories[run.stage_key(node)]
     accuracies = [epoch["accuracy"] or {} for epoch in epochs]
+    guidance = [epoch.get("guidance") or {} for epoch in epochs]
+    judged = [name for name in _GUIDANCE if any(name in of for of in guidance)]
     return {
         "stage": [epoch["stage"] for epoch in epochs],
         **{name: [_rounded(a.get(name)) for a in accuracies] for name in ("overall", "mean_class")},
         "removed": [round(1 - epoch["macs"] / unpruned, 5) for epoch in epochs],
+        **{name: [_rounded(of.get(name)) for of in guidance] for name in judged},
     }
 
 

@@ -21,7 +21,7 @@ from itmc.domains.store import open_domain
 from itmc.errors import UsageError
 from itmc.evaluation.evaluator import Evaluator
 from itmc.files import remove_unfinished, write_atomic
-from itmc.networks.build import NetworkConfig
+from itmc.networks.build import Network, NetworkConfig
 from itmc.networks.compute import Compute
 from itmc.networks.native.build import library
 from itmc.parallel import joined, of_first, world
@@ -152,8 +152,12 @@ def _train_stage(
     }
     context = data.context.teacher if node.network == "teacher" else data.context
     stage = node.stage(node.knobs, context, inputs)
-    crops = node.paper_crops() if run.protocol == "paper" else 1
-    history = train(stage, folder, data.evaluator(crops), report, control, say)
+    judge = data.evaluator(node.paper_crops() if run.protocol == "paper" else 1)
+
+    def evaluate(student: Network) -> dict[str, Any]:
+        return judge(student, stage.teacher if places.judge_teacher else None)
+
+    history = train(stage, folder, evaluate, report, control, say)
     handover = stage.handover()
     control.fence()
     checkpoint.save_handover(folder, handover, run.network_of(node))

@@ -54,14 +54,16 @@ class Evaluator:
         self._target = (target.images, tested)
         self._target_labels = _labels_of(target, tested)
 
-    def __call__(self, network: Network) -> dict[str, Any]:
+    def __call__(self, network: Network, teacher: Network | None = None) -> dict[str, Any]:
         """``accuracy`` on the target (percent, overall and mean per class) and ``scores``.
 
-        The accuracy of a target without labels is None.
+        The accuracy of a target without labels is None. With a ``teacher``, ``guidance`` besides:
+        see ``validators.guidance``.
         """
         features, logits = self._outputs(network, *self._target)
         return {
             "accuracy": self._accuracy(logits),
+            **({} if teacher is None else {"guidance": self._guidance(logits, teacher)}),
             "scores": {
                 "entropy": validators.negative_entropy(logits),
                 "infomax": validators.infomax(logits),
@@ -77,6 +79,12 @@ class Evaluator:
             "overall": validators.accuracy(logits, self._target_labels),
             "mean_class": validators.mean_class_accuracy(logits, self._target_labels),
         }
+
+    def _guidance(self, logits: np.ndarray, teacher: Network) -> dict[str, float | None] | None:
+        if self._target_labels is None:
+            return None
+        _, guiding = self._outputs(teacher, *self._target)
+        return validators.guidance(logits, guiding, self._target_labels)
 
     def _source_scores(self, network: Network, target_features: np.ndarray) -> dict[str, float]:
         if len(self._validation_labels) < 2:

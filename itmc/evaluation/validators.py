@@ -1,6 +1,6 @@
-"""Label-free validators: scores of a network on the target that need no target label.
+"""Accuracies, and label-free validators: scores on the target that need no target label.
 
-Each is oriented so that higher is better; they choose an epoch, never train.
+Each validator is oriented so that higher is better; they choose an epoch, never train.
 """
 
 from __future__ import annotations
@@ -26,6 +26,22 @@ def mean_class_accuracy(logits: Array, labels: Array) -> float:
     """Mean of the accuracies of the classes that occur, in percent."""
     correct = logits.argmax(1) == labels
     return float(100 * np.mean([correct[labels == c].mean() for c in np.unique(labels)]))
+
+
+def guidance(logits: Array, teacher: Array, labels: Array) -> dict[str, float | None]:
+    """What a teacher teaches, and what of it a student has taken over; all in percent.
+
+    ``teacher``: its accuracy. ``agrees_right`` and ``agrees_wrong``: of the rows where its class is
+    right, and where it is wrong, those that the student puts into the same class; None where there
+    is no such row.
+    """
+    right = teacher.argmax(1) == labels
+    agrees = logits.argmax(1) == teacher.argmax(1)
+    return {
+        "teacher": accuracy(teacher, labels),
+        "agrees_right": float(100 * agrees[right].mean()) if right.any() else None,
+        "agrees_wrong": float(100 * agrees[~right].mean()) if not right.all() else None,
+    }
 
 
 def negative_entropy(logits: Array) -> float:

@@ -228,6 +228,12 @@ class Stage(ABC):
         """The network that the stage is about."""
         return self.learners["student"].network
 
+    @property
+    def teacher(self) -> Network | None:
+        """The network that guides the student as it is now, where one does."""
+        learning = [one.network for role, one in self.learners.items() if role != "student"]
+        return next(iter([*self.guides.values(), *learning]), None)
+
     def handover(self) -> Handover:
         """What the next stage starts from."""
         term = self.learners["student"].discrepancy

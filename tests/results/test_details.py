@@ -10,7 +10,7 @@ import pytest
 
 from results.details import read_details
 from results.schema import DamagedRecordError
-from tests.results.factory import record, write
+from tests.results.factory import guidance, history, record, write
 
 
 def path_of(out: Path, made: dict[str, Any]) -> Path:
@@ -31,6 +31,15 @@ def test_a_student_that_is_small_from_the_start_has_its_event_there(tmp_path: Pa
     made = record()
     made["history"]["removed"] = [0.5] * 6
     assert read_details(path_of(tmp_path, made)).events() == (0,)
+
+
+def test_a_teacher_that_was_judged_stands_beside_its_student(tmp_path: Path) -> None:
+    assert read_details(path_of(tmp_path, record())).guidance == {}
+    made = record()
+    made["history"] |= guidance(teacher=60.0, agrees_wrong=30.0)
+    details = read_details(path_of(tmp_path, made))
+    assert details.guidance["teacher"] == (None, None, None, 60.0, 61.0, 62.0)
+    assert details.guidance["agrees_wrong"] == (None, None, None, 30.0, 31.0, 32.0)
 
 
 def test_rounding_is_no_event(tmp_path: Path) -> None:
@@ -59,6 +68,7 @@ def test_an_older_record_has_no_details(tmp_path: Path) -> None:
         {"history": 3},
         {"history": {"stage": []}},
         {"history": {"stage": ["a"], "overall": [], "mean_class": [], "removed": []}},
+        {"history": history(70.0, 0.5) | {"teacher": [60.0]}},
         {"history": {"stage": ["a"], "overall": ["b"], "mean_class": [1], "removed": [1]}},
         {"compression": {"asked": 0.5, "layers": {"head": [1]}}},
         {"compression": {"asked": 0.5, "layers": [1]}},

@@ -14,11 +14,12 @@ from matplotlib.lines import Line2D
 
 from results.looks import look
 from results.plots.curves import curves
+from results.plots.guidance import guidance as drawn_guidance
 from results.plots.histories import few
 from results.plots.subject import NoDataError
 from results.plots.widths import widths
 from tests.results.drawing import axes_of, grid, load, title, xs, ys
-from tests.results.factory import TASKS, record
+from tests.results.factory import TASKS, guidance, record
 
 
 def line_of(axes: Axes, method: str) -> Line2D:
@@ -148,3 +149,25 @@ def test_names_of_many_layers_are_thinned_until_none_covers_another(tmp_path: Pa
     assert 20 < len(boxes) < 120
     assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
     assert axes_of(figure).get_xticklabels()[1].get_text().startswith("block.")
+
+
+def judged(run: dict[str, Any]) -> dict[str, Any]:
+    """The run, its teacher having been judged: a point better in the second seed."""
+    beside = guidance(teacher=60.0 + run["seed"], agrees_wrong=30.0)
+    return run | {"history": {**run["history"], **beside}}
+
+
+def test_teachers_are_drawn_from_the_first_epoch_beside_one(tmp_path: Path) -> None:
+    runs = grid(("itmc",), compressions=(0.5, 0.75))
+    figure = drawn_guidance(load(tmp_path, *map(judged, runs)))
+    teacher, wrong, *_ = figure.axes
+    assert len(figure.axes) == 4
+    assert teacher.get_title() == "the teacher's accuracy, compression 0.5"
+    assert xs(line_of(teacher, "itmc")) == [1, 2, 3]
+    assert ys(line_of(teacher, "itmc")) == pytest.approx([60.5, 61.5, 62.5])
+    assert ys(line_of(wrong, "itmc")) == pytest.approx([30.0, 31.0, 32.0])
+
+
+def test_without_a_judged_teacher_no_figure_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(NoDataError, match="--judge-teacher"):
+        drawn_guidance(load(tmp_path, *grid(("itmc",), compressions=(0.5,))))

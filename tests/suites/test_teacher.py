@@ -14,6 +14,7 @@ import torch
 from itmc.cost import count_macs
 from itmc.networks.build import NetworkConfig, build, example
 from itmc.networks.spec import load_network
+from results.details import GUIDANCE
 from tests.suites.conftest import SMALL, Call
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -128,3 +129,21 @@ def test_wrong_usage_is_one_line(here: Call, arguments: list[str], said: str) ->
     answer = here(*arguments, "--dry-run")
     assert answer.code == 2
     assert answer.err.splitlines()[-1].startswith("suites.run: ") and said in answer.err
+
+
+def test_judging_the_teacher_changes_nothing_else(cli: Cli, tmp_path: Path) -> None:
+    ask = ("digits", "--methods", "kd,itmc,dan_student", "--compression", "0.5", *SMALL)
+    for out, more in (("plain", ()), ("judged", ("--judge-teacher",))):
+        done = cli(*ask, *more, "--out", tmp_path / out)
+        assert done.returncode == 0, done.stderr
+    plain, judged = records(tmp_path / "plain"), records(tmp_path / "judged")
+    for name, record in plain.items():
+        other = judged[name]
+        assert (record["run"], record["accuracy"]) == (other["run"], other["accuracy"])
+        assert other["command"] == record["command"]
+        beside = other["history"].keys() - record["history"].keys()
+        assert beside == (set() if name == "dan_student" else set(GUIDANCE))
+        assert all(other["history"][column] == kept for column, kept in record["history"].items())
+    # The teacher of KD is frozen; that of ITMC learns.
+    frozen = judged["kd"]["history"]["teacher"]
+    assert len({accuracy for accuracy in frozen if accuracy is not None}) == 1

@@ -49,6 +49,23 @@ def test_a_target_without_labels_has_no_accuracy_and_the_same_scores() -> None:
     assert without["scores"].keys() == set(SELECTORS)
 
 
+def test_a_teacher_is_judged_beside_the_student_and_left_as_it_was() -> None:
+    student, teacher = network(), build(NetworkConfig(bottleneck=8, classes=3, image_size=16), 5)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    judge = evaluator(domain(LABELS))
+    together = judge(student, teacher.train())
+    guidance = together.pop("guidance")
+    assert together == judge(student)
+    assert guidance["teacher"] == judge(teacher)["accuracy"]["overall"]
+    assert judge(student, student)["guidance"]["agrees_wrong"] == 100
+    assert teacher.training
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_of_a_target_without_labels_no_guidance_is_known() -> None:
+    assert evaluator(domain(NONE))(network(), network())["guidance"] is None
+
+
 def test_only_the_tested_rows_of_a_target_count() -> None:
     judged, rows = network(), np.array([3, 4, 8, 17, 18, 29])
     whole = domain(LABELS)

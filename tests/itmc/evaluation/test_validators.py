@@ -46,6 +46,17 @@ def test_mean_class_accuracy_ignores_classes_that_do_not_occur() -> None:
     assert validators.mean_class_accuracy(np.eye(5)[[1, 1]], np.array([1, 2])) == 50
 
 
+def test_guidance_counts_what_is_taught_and_what_of_it_is_taken_over() -> None:
+    labels = np.array([0, 1, 2, 2, 0])
+    teacher, student = np.eye(3)[[0, 1, 2, 0, 1]], np.eye(3)[[0, 2, 2, 0, 0]]
+    found = validators.guidance(student, teacher, labels)
+    assert found["teacher"] == 60
+    assert found["agrees_right"] == pytest.approx(100 * 2 / 3)  # rows 0 and 2, not 1
+    assert found["agrees_wrong"] == 50  # row 3, not 4
+    assert validators.guidance(student, np.eye(3)[labels], labels)["agrees_wrong"] is None
+    assert validators.guidance(student, np.eye(3)[labels - 1], labels)["agrees_right"] is None
+
+
 def test_entropy_and_infomax_are_the_loops() -> None:
     rows = [softmax(row) for row in logits().tolist()]
     mean_entropy = sum(looped_entropy(row) for row in rows) / len(rows)
