@@ -9,7 +9,6 @@ from typing import Any
 
 from results.schema import DamagedRecordError, parse
 
-
 GUIDANCE = ("teacher", "agrees_right", "agrees_wrong")
 
 
