@@ -89,4 +89,5 @@ class Optimiser:
             momentum=config.momentum,
             nesterov=config.momentum > 0,
             weight_decay=config.weight_decay,
+            fused=True,  # of small networks an operation a parameter takes a tenth of a step
         )
