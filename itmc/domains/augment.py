@@ -11,6 +11,7 @@ an image, and all four colour jitters 0.3 ms more. torchvision's transforms, ima
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -124,10 +125,18 @@ def normalised(batch: Tensor, config: DataConfig) -> Tensor:
     scaled = torch.empty(count, height, width, 3, device=batch.device)
     scaled.copy_(batch.permute(0, 2, 3, 1))
     # By lines, not by pixels: of loops over three numbers most of the time is overhead.
-    lines = scaled.view(count * height, width * 3)
-    mean, deviation = (torch.tensor(v, device=batch.device) for v in config.statistics)
-    lines.sub_((mean * 255).repeat(width)).mul_((1 / (deviation * 255)).repeat(width))
+    mean, scale = _line(config.statistics, width, batch.device)
+    scaled.view(count * height, width * 3).sub_(mean).mul_(scale)
     return scaled.permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _line(
+    statistics: tuple[tuple[float, ...], tuple[float, ...]], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a line of ``width`` pixels is lessened by, and then multiplied by."""
+    mean, deviation = (torch.tensor(values, device=device) for values in statistics)
+    return (mean * 255).repeat(width), (1 / (deviation * 255)).repeat(width)
 
 
 def _crop_side(stored_size: int, config: DataConfig) -> int:

@@ -17,6 +17,8 @@ Pixels = NDArray[np.uint8]
 Rows = int | slice | NDArray[np.int64]
 
 _RESIDENT = 512 << 20
+# Rows that are read between two looks at how much is mapped.
+_TOGETHER = 256
 
 
 def load_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
@@ -99,10 +101,14 @@ class Mapped(_Stored):
 
     def _read(self, rows: NDArray[np.int64]) -> Pixels:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for place, row in enumerate(rows.tolist()):
-            index, inside = divmod(row, self._rows_per_file)
-            images[place] = self._shards[index][inside]
-            self._release(images[place].nbytes)
+        files, inside = np.divmod(rows, self._rows_per_file)
+        for start in range(0, len(rows), _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            for index in np.unique(files[part]).tolist():
+                here = start + np.flatnonzero(files[part] == index)
+                # A view without the map's own class, whose indexing is slow.
+                images[here] = self._shards[index].view(np.ndarray)[inside[here]]
+            self._release(images[part].nbytes)
         return images
 
 
