@@ -63,6 +63,10 @@ ALL = (
     _plots("digits", "digits", "compression,macs"),
     _comparison("ablation", "digits/ablation.md"),
     _plots("ablation", "digits", "ablations"),
+    _table("office31_mobilenet_v2", "office31/mobilenet_v2.md"),
+    _comparison("office31_mobilenet_v2", "office31/comparison.md"),
+    _plots("office31_mobilenet_v2", "office31", "macs"),
+    _table("office31_densenet121", "office31/densenet121.md"),
 )
 
 

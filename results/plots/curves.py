@@ -9,7 +9,6 @@ import pandas as pd
 
 from results.figure import (
     EDGE,
-    LINE,
     add_legend,
     centre_names,
     frame,
@@ -17,10 +16,10 @@ from results.figure import (
     new_figure,
     panels,
     style,
-    within_percent,
 )
 from results.plots.histories import damaged_in_words, few
-from results.plots.points import interval_in_words, t_interval
+from results.plots.lines import draw_lines, over_tasks
+from results.plots.points import interval_in_words
 from results.plots.subject import NoDataError, Subject
 from results.records import plural
 
@@ -50,7 +49,7 @@ def curves(subject: Subject) -> Figure:
         raise NoDataError("no run of these methods has a history with accuracies")
     tasks = plural(len(subject.comparison.tasks), "task")
     if _of_one_length(epochs):
-        drawn, what = _averaged(subject, epochs), f"average over {tasks}"
+        drawn, what = over_tasks(subject, epochs, ["accuracy", "step"]), f"average over {tasks}"
         facets = {f"compression {share:g}": runs for share, runs in drawn.groupby("compression")}
         columns = 1
     else:
@@ -109,38 +108,10 @@ def _of_one_length(epochs: pd.DataFrame) -> bool:
     return bool((lengths.groupby(_KEYS).nunique() == 1).all())
 
 
-def _averaged(subject: Subject, epochs: pd.DataFrame) -> pd.DataFrame:
-    """The same, averaged over the tasks, of the seeds that have all."""
-    groups = epochs.groupby([*_KEYS, "seed", "epoch"])
-    means = groups[["accuracy", "step"]].mean()
-    complete = groups["task"].nunique() == len(subject.comparison.tasks)
-    return means[complete].reset_index()
-
-
 def _draw(axes: Axes, subject: Subject, runs: pd.DataFrame, methods: Sequence[str]) -> None:
     """A panel: lines with their bands, and a point at each epoch that removed something."""
-    import seaborn as sns
-    from matplotlib.ticker import MaxNLocator
-
-    there = [method for method in methods if method in set(runs["method"])]
+    there = draw_lines(axes, subject, runs, "accuracy", methods)
     looks = subject.looks
-    sns.lineplot(
-        runs,
-        x="epoch",
-        y="accuracy",
-        hue="method",
-        style="method",
-        hue_order=there,
-        style_order=there,
-        palette={method: looks[method].colour for method in there},
-        markers=False,
-        dashes={method: looks[method].dash or "" for method in there},
-        errorbar=t_interval,
-        err_kws={"alpha": 0.12, "linewidth": 0},
-        linewidth=LINE,
-        legend=False,
-        ax=axes,
-    )
     means = runs.groupby(["method", "epoch"])[["accuracy", "step"]].mean().reset_index()
     for method in there:
         pruned = means[(means["method"] == method) & (means["step"] > 0)]
@@ -154,9 +125,6 @@ def _draw(axes: Axes, subject: Subject, runs: pd.DataFrame, methods: Sequence[st
             linewidth=EDGE,
             zorder=3,
         )
-    axes.set(xlabel="", ylabel="")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    within_percent(axes)
 
 
 def _handles(subject: Subject, methods: Sequence[str]) -> list[Line2D]:

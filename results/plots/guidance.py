@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from results.figure import (
-    LINE,
-    add_legend,
-    centre_names,
-    frame,
-    handle,
-    new_figure,
-    panels,
-    style,
-    within_percent,
-)
+from results.figure import add_legend, centre_names, frame, handle, new_figure, panels, style
 from results.plots.histories import damaged_in_words, few
-from results.plots.points import interval_in_words, t_interval
+from results.plots.lines import draw_lines, over_tasks
+from results.plots.points import interval_in_words
 from results.plots.subject import NoDataError, Subject
 from results.records import plural
 
 if TYPE_CHECKING:  # Drawing libraries are slow to import: they wait until something is drawn.
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _PANELS = {
@@ -45,7 +34,7 @@ def guidance(subject: Subject) -> Figure:
     epochs = _epochs(subject)
     if epochs.empty:
         raise NoDataError("no teacher was judged in these runs (suites.run --judge-teacher)")
-    drawn = _averaged(subject, epochs)
+    drawn = over_tasks(subject, epochs, list(_PANELS))
     tasks = plural(len(subject.comparison.tasks), "task")
     if drawn.empty:
         raise NoDataError(f"no seed has judged teachers in all {tasks}")
@@ -57,7 +46,7 @@ def guidance(subject: Subject) -> Figure:
         made = panels(figure, len(titles), len(_PANELS), titles, sharex=True)
         places = [(share, column) for share in shares for column in _PANELS]
         for axes, (share, column) in zip(made, places, strict=True):
-            _draw(axes, subject, drawn[drawn["compression"] == share], column, methods)
+            draw_lines(axes, subject, drawn[drawn["compression"] == share], column, methods)
         for axes in made[-len(_PANELS) :]:
             axes.set_xlabel("epoch beside a teacher")
         first = drawn[drawn["epoch"] == 1]
@@ -87,40 +76,3 @@ def _epochs(subject: Subject) -> pd.DataFrame:
             for epoch, of in enumerate(judged, start=1)
         ]
     return pd.DataFrame(rows)
-
-
-def _averaged(subject: Subject, epochs: pd.DataFrame) -> pd.DataFrame:
-    """The same, averaged over the tasks, of the seeds that have all."""
-    groups = epochs.groupby(["method", "compression", "seed", "epoch"])
-    complete = groups["task"].nunique() == len(subject.comparison.tasks)
-    return groups[list(_PANELS)].mean()[complete].reset_index()
-
-
-def _draw(
-    axes: Axes, subject: Subject, runs: pd.DataFrame, column: str, methods: Sequence[str]
-) -> None:
-    import seaborn as sns
-    from matplotlib.ticker import MaxNLocator
-
-    there = [method for method in methods if method in set(runs["method"])]
-    looks = subject.looks
-    sns.lineplot(
-        runs,
-        x="epoch",
-        y=column,
-        hue="method",
-        style="method",
-        hue_order=there,
-        style_order=there,
-        palette={method: looks[method].colour for method in there},
-        markers=False,
-        dashes={method: looks[method].dash or "" for method in there},
-        errorbar=t_interval,
-        err_kws={"alpha": 0.12, "linewidth": 0},
-        linewidth=LINE,
-        legend=False,
-        ax=axes,
-    )
-    axes.set(xlabel="", ylabel="")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    within_percent(axes)

@@ -24,6 +24,8 @@ def results(tmp_path: Path) -> Path:
     for name, methods in {
         "digits": ("dan", "itmc", "kd"),
         "ablation": ("itmc", "tkd_only"),
+        "office31_mobilenet_v2": ("dan", "itmc", "kd"),
+        "office31_densenet121": ("dan", "itmc"),
     }.items():
         runs = tmp_path / name
         for seed in range(3):
@@ -42,10 +44,13 @@ def test_it_makes_what_the_commands_make_of_the_runs(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(results)]) == 1
-    assert capsys.readouterr().err.count("was not what") == 4
+    assert capsys.readouterr().err.count("was not what") == 7
     written = {path.name for path in (results / "digits").iterdir()}
     tables = {"table.md", "comparison.md", "comparison_untuned.md", "ablation.md"}
     assert written == tables | {f"{p}.png" for p in PLOTS}
+    written = {path.name for path in (results / "office31").iterdir()}
+    tables = {"mobilenet_v2.md", "comparison.md", "densenet121.md"}
+    assert written == tables | {"accuracy_vs_macs.png"}
     own = tmp_path / "own.md"
     to_own = ["--format", "markdown", "--out", str(own)]
     columns = ["--columns", "macs,parameters,effort"]
