@@ -28,6 +28,7 @@ _CHANGES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "itmc_frozen_teacher": ("frozen teacher", {"teacher_rate": 0.0}),
     "itmc_slow_teacher": ("teacher at 0.1 of its rate", {"teacher_rate": 0.1}),
     "itmc_usual_teacher": ("teacher at its usual rate", {"teacher_rate": 1.0}),
+    "itmc_settling_teacher": ("teacher falls to its usual rate", {"teacher_settle": 1 / 3}),
     "itmc_lead_0": ("teacher lead 0", {"teacher_lead": 0.0}),
     "itmc_lead_25": ("teacher lead 0.25", {"teacher_lead": 0.25}),
     "itmc_lead_75": ("teacher lead 0.75", {"teacher_lead": 0.75}),

@@ -49,6 +49,9 @@ class LeadConfig(Frozen):
     """Factor on the teacher's learning rate, which goes on with its schedule, once the student has
     started: with 3 it starts anew at 0.8 of its first rate. 0 freezes the teacher, whose logits
     then come by a pass of their own (reconstruction)."""
+    teacher_settle: float = Field(1.0, gt=0)
+    """Factor on that rate at the end, reached from 1 in even steps: below 1 the teacher comes to
+    rest before its student does (reconstruction)."""
     teacher_average: float = Field(0.0, ge=0, lt=1)
     """Decay, a step, of an average of the live teacher's weights that guides in its place; 0: the
     teacher itself does (reconstruction)."""
@@ -56,6 +59,10 @@ class LeadConfig(Frozen):
     """Whether the student is adapted as far as the teacher when it starts (with the student's own
     backbone as the teacher it is its copy), or has its initial weights (reconstruction). Without a
     lead the two are the same."""
+
+    def rate(self, progress: float) -> float:
+        """Factor on the teacher's learning rate, its student being at ``progress`` in [0, 1]."""
+        return self.teacher_rate * (1 + (self.teacher_settle - 1) * progress)
 
 
 class ITMCConfig(TKDConfig, ACPConfig, LeadConfig):
@@ -164,7 +171,7 @@ class Alternate(Stage):
         self.learners["student"].optimiser.step(progress)
         if "teacher" in self.learners:
             lead = self._teacher_progress(progress)
-            self.learners["teacher"].optimiser.step(lead, scale=self.knobs.teacher_rate)
+            self.learners["teacher"].optimiser.step(lead, scale=self.knobs.rate(progress))
         if self.knobs.teacher_average > 0:
             self._follow_teacher()
 

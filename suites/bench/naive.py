@@ -111,7 +111,7 @@ class Compression:
         beta, tau = knobs.beta(progress), knobs.temperature
         gamma = knobs.weight * self.training.gamma(progress)
         lead = knobs.teacher_lead + (1 - knobs.teacher_lead) * progress
-        anneal(self.optimisers["teacher"], self.training, lead, knobs.teacher_rate)
+        anneal(self.optimisers["teacher"], self.training, lead, knobs.rate(progress))
         anneal(self.optimisers["student"], self.training, progress)
 
         teacher_gamma = knobs.weight * self.training.gamma(lead)

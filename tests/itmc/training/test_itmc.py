@@ -120,6 +120,26 @@ def test_a_teacher_of_rate_0_keeps_its_weights() -> None:
     assert not any(module.training for module in stage.guides["guide"].modules())
 
 
+@pytest.mark.parametrize(("settle", "factor"), [(1.0, 2.0), (0.25, 1.25), (3.0, 4.0)])
+def test_a_teacher_settles_in_even_steps(settle: float, factor: float) -> None:
+    task = tiny.context()
+    knobs = {"teacher_rate": 2.0, "teacher_settle": settle, "teacher_lead": 0.5}
+    stage = tiny.stage_of(tiny.recipe("itmc", **knobs), task)
+    teacher = stage.learners["teacher"].network
+    before = tiny.snapshot(teacher)["backbone.features.0.weight"].double()
+    stage.train_mode()
+    losses = stage.losses(task.batches.at(0), 0.5)
+    torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    weight = teacher.get_parameter("backbone.features.0.weight")
+    assert weight.grad is not None
+    training, gradient = task.training, weight.grad.double() + task.training.weight_decay * before
+    stage.update(0.5)
+    # The first step of Nesterov's momentum; the teacher's own schedule is three quarters done.
+    rate = factor * training.lr * (1 + training.lr_gamma * 0.75) ** -training.lr_power
+    expected = before - rate * (1 + training.momentum) * gradient
+    assert torch.allclose(weight.double(), expected, atol=1e-7)
+
+
 def test_the_teachers_average_guides_and_follows_it() -> None:
     task, decay = tiny.context(), 0.75
     stage = tiny.stage_of(tiny.recipe("itmc", teacher_average=decay, teacher_rate=1.0), task)
