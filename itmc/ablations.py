@@ -26,9 +26,15 @@ from itmc.training.method import Method, Node, Start, register
 _CHANGES: dict[str, tuple[str, Mapping[str, Any]]] = {
     # name: what a table calls it, and the knob
     "itmc_frozen_teacher": ("frozen teacher", {"teacher_rate": 0.0}),
-    "itmc_slow_teacher": ("teacher at 0.1 of its rate", {"teacher_rate": 0.1}),
-    "itmc_usual_teacher": ("teacher at its usual rate", {"teacher_rate": 1.0}),
-    "itmc_settling_teacher": ("teacher falls to its usual rate", {"teacher_settle": 1 / 3}),
+    "itmc_slow_teacher": (
+        "teacher at 0.1 of its rate",
+        {"teacher_rate": 0.1, "teacher_settle": 1.0},
+    ),
+    "itmc_usual_teacher": (
+        "teacher at its usual rate",
+        {"teacher_rate": 1.0, "teacher_settle": 1.0},
+    ),
+    "itmc_restless_teacher": ("teacher does not come to rest", {"teacher_settle": 1.0}),
     "itmc_lead_0": ("teacher lead 0", {"teacher_lead": 0.0}),
     "itmc_lead_25": ("teacher lead 0.25", {"teacher_lead": 0.25}),
     "itmc_lead_75": ("teacher lead 0.75", {"teacher_lead": 0.75}),

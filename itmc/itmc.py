@@ -49,9 +49,9 @@ class LeadConfig(Frozen):
     """Factor on the teacher's learning rate, which goes on with its schedule, once the student has
     started: with 3 it starts anew at 0.8 of its first rate. 0 freezes the teacher, whose logits
     then come by a pass of their own (reconstruction)."""
-    teacher_settle: float = Field(1.0, gt=0)
-    """Factor on that rate at the end, reached from 1 in even steps: below 1 the teacher comes to
-    rest before its student does (reconstruction)."""
+    teacher_settle: float = Field(1 / 3, gt=0)
+    """Factor on that rate at the end, reached from 1 in even steps, so that the teacher comes to
+    rest: with 3 and a third it ends at its usual rate. 1: it does not (reconstruction)."""
     teacher_average: float = Field(0.0, ge=0, lt=1)
     """Decay, a step, of an average of the live teacher's weights that guides in its place; 0: the
     teacher itself does (reconstruction)."""
