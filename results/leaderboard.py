@@ -13,10 +13,10 @@ from pathlib import Path
 
 from results.command import encoded, parser, run, say, show, write_whole
 from results.entry import Entry
-from results.leaderboard_file import text
+from results.leaderboard_file import read_file, text
 from results.records import Records, ResultsError, default_selection, plural
 from results.schema import SELECTIONS
-from results.standings import entries
+from results.standings import entries, ordered
 
 
 def standings_of(records: Records, selection: str | None, metric: str) -> tuple[Entry, ...]:
@@ -38,6 +38,15 @@ def standings_of(records: Records, selection: str | None, metric: str) -> tuple[
     return found
 
 
+def updated(old: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
+    """`old`, where a method at a compression that is in `new` too has all its rows from there."""
+    anew = {(*entry.where(), entry.compression, entry.method) for entry in new}
+    kept = [e for e in old if (*e.where(), e.compression, e.method) not in anew]
+    # Entries come in the order of their suite; the average has no place in it.
+    tasks = [entry.task for entry in (*old, *new)]
+    return ordered([*kept, *new], tasks)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write or print the leaderboard; the exit code is 0, or 2 for wrong usage."""
     built = parser(
@@ -46,6 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "costs and the hashes of the records; two of them diff well in git.",
     )
     built.add_argument("--out", metavar="FILE", type=Path, help="write here instead of printing")
+    built.add_argument(
+        "--update",
+        metavar="FILE",
+        type=Path,
+        help="put these methods, at these compressions, into this leaderboard, in the place of "
+        "what it has of them; all else in it stays",
+    )
     return run(built, _command, argv)
 
 
@@ -53,11 +69,14 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
     standings = standings_of(records, arguments.select, arguments.metric)
     if gaps := records.gaps():
         say(f"not in the leaderboard: {gaps}")
-    if arguments.out is None:
+    if arguments.update is not None:
+        standings = updated(read_file(arguments.update), standings)
+    out = arguments.out or arguments.update
+    if out is None:
         show(text(standings), for_program=True)
         return
-    write_whole(arguments.out, encoded(text(standings)))
-    show(f"{arguments.out}\n")
+    write_whole(out, encoded(text(standings)))
+    show(f"{out}\n")
 
 
 if __name__ == "__main__":
