@@ -89,5 +89,4 @@ class Optimiser:
             momentum=config.momentum,
             nesterov=config.momentum > 0,
             weight_decay=config.weight_decay,
-            fused=True,  # the same bits by one call, in place of several for each parameter
         )
