@@ -17,8 +17,10 @@ from itmc.training.method import Method, Node, Start, register
 class PruneThenAdapt(Method):
     """One-shot pruning by the source loss, fine-tuning on the source, then UDA of what is left.
 
-    Both steps together have the epochs that every student has, each with a schedule of its own.
-    The papers do not combine the two; how the epochs are divided is ours.
+    Together they have the epochs that every student has, each with a schedule of its own. Where the
+    start has a head at random, over a pretrained backbone, half of the fine-tuning comes before the
+    cut: the gradient of a loss behind such a head says nothing of a channel. The papers do not
+    combine pruning and UDA; how the epochs are divided is ours.
     """
 
     name = "prune_then_adapt"
@@ -36,14 +38,19 @@ class PruneThenAdapt(Method):
         criterion: SourceCriterion = "taylor"
         """Importance by which channels are pruned."""
         recovery: float = Field(0.25, ge=0, le=0.5)
-        """Share of the student's epochs that fine-tunes on the source before adapting."""
+        """Share of the student's epochs that trains on the source before adapting."""
 
     @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
         shape = knobs.model_dump(exclude={"discrepancy", "weight", "recovery"})
         recovered = knobs.recovery * STUDENT_ROUNDS
+        network, cut = start.student, 0.0
+        if network is None:
+            cut = recovered / 2
+            network = Adapt.node(None, until=cut, horizon=cut)
         pruned = Adapt.node(
-            start.student,
+            network,
+            since=cut,
             until=recovered,
             horizon=recovered,
             shrink=Shrink(compression=compression, **shape),

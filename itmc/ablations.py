@@ -16,11 +16,9 @@ from pydantic.fields import FieldInfo
 from itmc.acp import ACPConfig
 from itmc.config import Frozen
 from itmc.gradual import gradual
-from itmc.itmc import ITMC, LeadConfig, alternation
+from itmc.itmc import ITMC, GuidedConfig, alternation
 from itmc.losses.discrepancy import DiscrepancyName
-from itmc.pruning.importance import LayerScale
 from itmc.pruning.shrink import WidthLimits
-from itmc.tkd import TKDConfig
 from itmc.training.method import Method, Node, Start, register
 
 _CHANGES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -121,7 +119,7 @@ class TKDOnly(Method):
     guided = True
     base = ITMC.name
 
-    class Knobs(TKDConfig, LeadConfig, WidthLimits):
+    class Knobs(GuidedConfig, WidthLimits):
         """Hyper-parameters."""
 
     @classmethod
@@ -142,8 +140,6 @@ class ACPOnly(Method):
     class Knobs(ACPConfig):
         """Hyper-parameters."""
 
-        layer_scale: LayerScale = "mean"
-        """What makes the scores of two layers comparable, as in ITMC."""
         discrepancy: DiscrepancyName = "dan"
         """D."""
         weight: float = Field(1.0, ge=0)

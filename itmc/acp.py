@@ -89,6 +89,7 @@ class ACP:
         self._measured: Savings = {}  # microseconds, of the unpruned student
         self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
+        self._asked = 0.0  # share of MACs that the last event was to have removed
         self._look_at(student)
         self.survivors = all_units(self.groups)
         # Floors refer to the unpruned widths, so they are taken before the first event.
@@ -120,9 +121,9 @@ class ACP:
         loss = of_first(lambda: float(self._loss_sum) / max(1, self._steps))
         asked = self._share_due(epoch + 1, loss)
         gone: dict[str, int] = {}
-        if not self._meets(asked):
+        if self._is_due(asked):
             reference = self._context.unpruned_macs
-            self._level = loss
+            self._level, self._asked = loss, asked
             self._average = self._averaged(student.network)
             ranking = self._ranking(student.network)
             with student.optimiser.surgery():
@@ -151,6 +152,7 @@ class ACP:
             "average": dict(self._average),
             "survivors": dict(self.survivors),
             "level": self._level,
+            "asked": self._asked,
             "measured": dict(self._measured),
             "criterion": self._criterion.state(),
             "loss_sum": self._loss_sum,
@@ -162,7 +164,7 @@ class ACP:
         device = self._context.device
         self._average = {name: scores.to(device) for name, scores in state["average"].items()}
         self.survivors = dict(state["survivors"])
-        self._level = state["level"]
+        self._level, self._asked = state["level"], state["asked"]
         self._measured = state["measured"]
         self._look_at(student)
         self._criterion.load_state(state["criterion"], device)
@@ -175,11 +177,20 @@ class ACP:
 
     def _is_pruning(self) -> bool:
         """Whether there is more to prune, so that importance is still asked for."""
-        return not self._meets(self._compression)
+        return self._asked < self._compression
 
-    def _meets(self, compression: float) -> bool:
+    def _is_due(self, asked: float) -> bool:
+        """Whether to have an event for the share ``asked``.
+
+        On the way an event that would remove next to nothing is left out. The one that asks for the
+        whole budget takes place, once: what is near enough for it is near enough for all methods,
+        which get there in one step.
+        """
+        if asked <= self._asked:
+            return False
         unpruned = self._context.unpruned_macs
-        return meets(self._macs, (1 - compression) * unpruned, unpruned)
+        is_last = asked >= self._compression
+        return is_last or not meets(self._macs, (1 - asked) * unpruned, unpruned)
 
     def _look_at(self, student: Network) -> None:
         """Find the coupled groups of ``student`` as it is shaped now."""

@@ -24,6 +24,7 @@ class Gradual(Adapt):
     """CE on the source + gamma D, the network pruned at the ends of epochs."""
 
     kind = "gradual"
+    version = 2
 
     class Knobs(Adapt.Knobs):
         """Those of the adaptation and of ACP."""
@@ -58,7 +59,7 @@ class Gradual(Adapt):
         self._loss = sum(losses.values(), start=batch.source.new_zeros(()))
         return losses
 
-    def after_backward(self, progress: float) -> None:
+    def after_backward(self) -> None:
         self.acp.observe(self.student, self._loss)
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:

@@ -29,13 +29,13 @@ from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.losses.discrepancy import DiscrepancyName
 from itmc.networks.build import Network
-from itmc.pruning.importance import LayerScale
-from itmc.pruning.shrink import Shrink, WidthLimits, shrink
+from itmc.pruning.shrink import WidthLimits, shrink
 from itmc.survivors import SurvivorKD
 from itmc.tkd import TKD, TKDConfig
 from itmc.training.adapt import Adapt, learner, source_loss
 from itmc.training.config import STUDENT_ROUNDS, TrainingConfig
 from itmc.training.method import Method, Node, Start, register
+from itmc.training.narrow import NarrowKnobs
 from itmc.training.stage import Context, Handover, Learner, Passes, Stage
 
 
@@ -65,13 +65,8 @@ class LeadConfig(Frozen):
         return self.teacher_rate * (1 + (self.teacher_settle - 1) * progress)
 
 
-class ITMCConfig(TKDConfig, ACPConfig, LeadConfig):
-    """Knobs of TKD and ACP, and of the teacher."""
-
-    layer_scale: LayerScale = "mean"
-    """What makes the scores of two layers comparable: with ``l2``, that their squares sum to 1, a
-    wide layer has lower scores than a narrow one, and is pruned more; with ``mean``, that their
-    mean is 1, not (reconstruction)."""
+class GuidedConfig(TKDConfig, LeadConfig):
+    """Knobs of TKD and of the teacher."""
 
     @model_validator(mode="after")
     def _guided_once(self) -> Self:
@@ -83,10 +78,15 @@ class ITMCConfig(TKDConfig, ACPConfig, LeadConfig):
         return self
 
 
+class ITMCConfig(GuidedConfig, ACPConfig):
+    """Knobs of TKD and ACP, and of the teacher."""
+
+
 class Alternate(Stage):
     """The alternation of TKD and ACP."""
 
     kind = "itmc"
+    version = 2
     guided = True
     roles = ("teacher", "student")
 
@@ -164,7 +164,7 @@ class Alternate(Stage):
         self._tkd_loss = sum(students.values(), start=batch.source.new_zeros(()))
         return teachers | students
 
-    def after_backward(self, progress: float) -> None:
+    def after_backward(self) -> None:
         self.acp.observe(self.student, self._tkd_loss)
 
     def update(self, progress: float) -> None:
@@ -207,7 +207,8 @@ class Alternate(Stage):
 
     def _teacher_progress(self, progress: float) -> float:
         """Where the teacher is in its own schedule: it goes on where its lead ended."""
-        return self.knobs.teacher_lead + (1 - self.knobs.teacher_lead) * progress
+        lead = self.first_epoch / self.context.training.epochs
+        return lead + (1 - lead) * progress
 
 
 def _learner(start: Handover, name: DiscrepancyName | None, context: Context) -> Learner:
@@ -216,7 +217,7 @@ def _learner(start: Handover, name: DiscrepancyName | None, context: Context) ->
 
 def _narrow(student: Handover, knobs: Alternate.Knobs, context: Context) -> None:
     limits = knobs.model_dump(include=set(WidthLimits.model_fields))
-    shape = Shrink(compression=knobs.compression, criterion="uniform", **limits)
+    shape = NarrowKnobs(**limits).shape(knobs.compression)
     shrink(student.network, shape, context, source_loss)
 
 

@@ -145,7 +145,7 @@ def summed(tensor: Tensor) -> Tensor:
 
 
 def counted_once(term: Tensor) -> Tensor:
-    """A loss of parameters alone, without images, which each process therefore has in whole.
+    """A loss that each process has in whole: of parameters alone, or of ``summed`` values.
 
     Its value is left as it is; its gradients, when they are summed, count once.
     """

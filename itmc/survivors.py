@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from itmc.errors import UsageError
 from itmc.losses.precision import at_least_float32
 from itmc.networks.build import Network
-from itmc.parallel import summed
+from itmc.parallel import counted_once, summed
 from itmc.pruning.groups import Dependencies, Group, Member
 from itmc.pruning.importance.judges import affine_norms, producers
 from itmc.pruning.shrink import kept_layers
@@ -94,7 +94,9 @@ class SurvivorKD:
             terms.append(error / size.clamp_min(torch.finfo(size.dtype).tiny))
         self._student.clear()
         self._teacher.clear()
-        return {"student_survivors": self._weight * beta * torch.stack(terms).mean()}
+        # Of all processes' images already, on each of them.
+        term = counted_once(self._weight * beta * torch.stack(terms).mean())
+        return {"student_survivors": term}
 
 
 class _Tap:

@@ -41,10 +41,11 @@ class WidthLimits(Frozen):
 class PruningConfig(WidthLimits):
     """What every kind of pruning respects."""
 
-    layer_scale: LayerScale = "l2"
-    """What makes the scores of two layers comparable: that their squares sum to 1, whatever their
-    number, or that their mean is 1. With the former a wide layer has lower scores than a narrow
-    one, and is pruned more."""
+    layer_scale: LayerScale = "mean"
+    """What makes the scores of two layers comparable: ``mean``, that their mean is 1, or ``l2``,
+    the papers', that their squares sum to 1, whatever their number. With ``l2`` a wide layer has
+    lower scores than a narrow one, and is pruned more. Ours is that which label-free tuning chose
+    for every method (reconstruction)."""
     cost_aware: CostAware = "none"
     """Rank channels by importance alone, or by importance per ``macs`` or measured ``latency`` that
     their removal saves. Measurements differ: with ``latency`` no two runs are alike to the bit."""

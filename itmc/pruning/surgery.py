@@ -51,7 +51,10 @@ def prune_to(
     is_final: bool = True,
     may_fall_short: bool = False,
 ) -> dict[str, list[int]]:
-    """Prune ``network`` in place until at most ``target`` MACs are left; returns what was removed.
+    """Prune ``network`` in place to ``target`` MACs; returns what was removed.
+
+    What is left is within half a point of ``reference`` of it where the widths allow that, and at
+    most a point above.
 
     ``reference`` is the unpruned network's count; ``images`` one example, ``(1, 3, S, S)``.
     Raises UsageError where the floors forbid the target by more than one point of ``reference``,

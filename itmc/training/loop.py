@@ -111,7 +111,7 @@ def train_step(stage: Stage, batch: Batch, done: float) -> dict[str, Tensor]:
     losses = stage.losses(batch, progress)
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
     stage.sum_gradients()
-    stage.after_backward(progress)
+    stage.after_backward()
     stage.update(progress)
     return losses
 

@@ -177,7 +177,7 @@ class Stage(ABC):
             network, *readers = learner.modules()
             sum_gradients(network.parameters(), (p for r in readers for p in r.parameters()))
 
-    def after_backward(self, progress: float) -> None:  # noqa: B027
+    def after_backward(self) -> None:  # noqa: B027
         """Hook between backward and the optimisers' step."""
 
     def update(self, progress: float) -> None:
@@ -231,8 +231,9 @@ class Stage(ABC):
     @property
     def teacher(self) -> Network | None:
         """The network that guides the student as it is now, where one does."""
+        guides = [network for network in self.guides.values() if network is not self.student]
         learning = [one.network for role, one in self.learners.items() if role != "student"]
-        return next(iter([*self.guides.values(), *learning]), None)
+        return next(iter(guides + learning), None)
 
     def handover(self) -> Handover:
         """What the next stage starts from."""

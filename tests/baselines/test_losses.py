@@ -132,6 +132,15 @@ def test_mobileda() -> None:
     )
 
 
+def test_mobiledas_teacher_sees_the_target_alone() -> None:
+    stage, batch = ready("mobileda")
+    seen: list[int] = []
+    teacher = stage.guides["teacher"]
+    teacher.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    stage.losses(batch, PROGRESS)
+    assert seen == [len(batch.target)]
+
+
 def test_kd_stda() -> None:
     stage, batch = ready("kd_stda", alpha=0.3, temperature=20.0, weight=0.5)
     s, t = (outputs(stage.learners[role].network, batch) for role in ("student", "teacher"))
@@ -193,6 +202,11 @@ def test_the_mean_teacher_is_the_average_of_the_students_steps() -> None:
         assert torch.allclose(p, expected[name], atol=1e-6)
         assert not p.requires_grad
     assert stage.handover().network is stage.student
+
+
+def test_the_mean_teacher_has_no_other_network_for_a_teacher() -> None:
+    """Its average is what is judged; compared with itself it would agree in everything."""
+    assert ready("mean_teacher")[0].teacher is None
 
 
 def test_noise_is_drawn_apart_for_student_and_average(monkeypatch: pytest.MonkeyPatch) -> None:

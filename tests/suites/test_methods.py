@@ -74,7 +74,7 @@ def test_the_list_shows_defaults_and_of_ablations_what_they_change(call: Call) -
     text = call().out
     line = "teacher=dan, teacher_weight=1, min_width=2, min_share=0.1, round_to=1"
     assert (
-        f" {line}, layer_scale=l2, cost_aware=none, criterion=taylor, temperature=4, alpha=0.9\n"
+        f" {line}, layer_scale=mean, cost_aware=none, criterion=taylor, temperature=4, alpha=0.9\n"
         in text
     )
     assert re.search(r"itmc_no_ramp +ITMC, no ramp on D +ramp=false \(itmc: true\)\n", text)

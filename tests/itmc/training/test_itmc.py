@@ -13,6 +13,7 @@ import baselines  # noqa: F401 - registers them
 import itmc.ablations  # noqa: F401
 from itmc.domains.batches import Batch
 from itmc.errors import UsageError
+from itmc.itmc import Alternate
 from itmc.networks.build import Network
 from itmc.networks.spec import widths_of
 from itmc.training.adapt import Adapt
@@ -169,10 +170,13 @@ def test_the_student_learns_from_the_average_and_not_from_the_teacher() -> None:
     assert changed["teacher_ce"].item() == pytest.approx(usual["teacher_ce"].item())
 
 
+@pytest.mark.parametrize("name", ["itmc", "tkd_only"])
 @pytest.mark.parametrize("other", [{"teacher_rate": 0.0}, {"teacher_logits": "fresh"}])
-def test_an_average_is_of_a_live_teacher_and_has_its_own_pass(other: dict[str, Any]) -> None:
+def test_an_average_is_of_a_live_teacher_and_has_its_own_pass(
+    name: str, other: dict[str, Any]
+) -> None:
     with pytest.raises(UsageError, match="teacher_average"):
-        knobs_of("itmc", {"teacher_average": 0.9} | other)
+        knobs_of(name, {"teacher_average": 0.9} | other)
 
 
 def test_the_teacher_goes_on_where_its_lead_ended() -> None:
@@ -181,11 +185,21 @@ def test_the_teacher_goes_on_where_its_lead_ended() -> None:
     batch = task.batches.at(0)
     by_lead = {
         lead: tiny.stage_of(tiny.recipe("itmc", teacher_lead=lead), task).losses(batch, 0.0)
-        for lead in (0.0, 0.1)
+        for lead in (0.0, 0.25)
     }
     assert by_lead[0.0]["teacher_discrepancy"] == 0
-    assert by_lead[0.1]["teacher_discrepancy"] > 0
-    assert by_lead[0.1]["student_discrepancy"] == 0
+    assert by_lead[0.25]["teacher_discrepancy"] > 0
+    assert by_lead[0.25]["student_discrepancy"] == 0
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.25, 0.5, 0.75, 1.0])
+def test_the_teacher_goes_on_where_its_lead_ended_in_whole_epochs(lead: float) -> None:
+    """A quarter of six epochs is two: what follows starts at a third, not at a quarter."""
+    node = tiny.recipe("itmc", teacher_lead=lead)
+    stage = tiny.stage_of(node, tiny.context(epochs=6))
+    assert isinstance(stage, Alternate)
+    assert stage._teacher_progress(0.0) == pytest.approx(stage.first_epoch / 6)
+    assert stage._teacher_progress(1.0) == 1.0
 
 
 @pytest.mark.parametrize(("lead", "epochs"), [(0.0, None), (0.5, 4), (1.0, 8)])

@@ -10,7 +10,7 @@ import torch
 import baselines  # noqa: F401 - registers them
 import itmc.ablations  # noqa: F401
 from itmc.training.adapt import Adapt
-from itmc.training.method import Node, methods
+from itmc.training.method import Node, Start, knobs_of, method, methods
 from itmc.training.stage import Handover, Stage
 from tests.itmc.training import tiny
 
@@ -42,6 +42,21 @@ def test_a_stage_depends_on_each_network_that_it_is_given(name: str) -> None:
         assert tiny.same(usual, started(node, None))
         for role in node.inputs:
             assert not tiny.same(usual, started(node, role)), (node.stage.kind, role)
+
+
+def test_no_gradient_of_a_head_at_random_says_which_channels_go() -> None:
+    """Over a pretrained backbone prune-then-adapt trains on the source before the cut, not after
+    alone; the epochs before it adapts are as many."""
+    training = tiny.context(epochs=8).training
+    lengths = {}
+    for begins, start in (("trained", tiny.START), ("pretrained", Start(None, None))):
+        knobs = knobs_of("prune_then_adapt", {"recovery": 0.25})
+        nodes = list(method("prune_then_adapt").recipe(knobs, 0.5, start).walk())
+        stages = [node for node in nodes if not node.knobs.pretraining]
+        cut = [node.knobs.shrink is not None for node in stages]
+        lengths[begins] = [node.stage.length(node.knobs, training) for node in stages]
+        assert cut == ([True, False] if begins == "trained" else [False, True, False])
+    assert lengths == {"trained": [4, 12], "pretrained": [2, 2, 12]}
 
 
 def test_a_role_that_a_stage_does_not_know_is_a_mistake_in_the_recipe() -> None:

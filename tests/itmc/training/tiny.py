@@ -26,6 +26,10 @@ DATA = DataConfig(
 )  # fmt: skip
 
 
+# The pretraining that all methods share.
+START = Start(*(Adapt.node(None, network=role, pretraining=True) for role in get_args(Role)))
+
+
 def domain(name: str, tint: int, count: int = 48) -> Domain:
     """Noisy copies of one pattern a class; ``tint`` is what sets the domain apart."""
     patterns = np.random.default_rng(0).integers(0, 160, (CLASSES, SIDE, SIDE, 3))
@@ -55,8 +59,7 @@ def context(seed: int = 0, **training: Any) -> Context:
 
 def recipe(name: str, compression: float = 0.5, **knobs: Any) -> Node:
     """The last stage of a method, after the pretraining that all methods share."""
-    start = Start(*(Adapt.node(None, network=role, pretraining=True) for role in get_args(Role)))
-    return method(name).recipe(knobs_of(name, knobs), compression, start)
+    return method(name).recipe(knobs_of(name, knobs), compression, START)
 
 
 def stage_of(node: Node, task: Context) -> Stage:
@@ -75,7 +78,7 @@ def one_step(stage: Stage, batch: Batch, progress: float) -> None:
     stage.train_mode()
     losses = stage.losses(batch, progress)
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
-    stage.after_backward(progress)
+    stage.after_backward()
     stage.update(progress)
 
 
