@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from itmc.config import Frozen
 from itmc.cost import count_macs
 from itmc.domains.batches import trained_rows
 from itmc.domains.prepare import prepare
@@ -137,6 +138,7 @@ def grid(
         chosen.name: knobs_of(chosen.name, settings_of(chosen.name, suite.methods))
         for chosen in methods
     }
+    methods = _distinct(methods, knobs, progress)
     compressions = list(dict.fromkeys([0.0, *suite.compression]))
     trained = {name: len(trained_rows(domain)) for name, domain in domains.items()}
     first = [
@@ -167,6 +169,22 @@ def grid(
         if (compression in suite.compression if chosen.compressed else compression == 0.0)
     ]
     return tuple(run.with_seed(seed) for seed in suite.seeds for run in first)
+
+
+def _distinct(
+    methods: Sequence[type[Method]], knobs: Mapping[str, Frozen], progress: Progress
+) -> list[type[Method]]:
+    """``methods`` without ablations that change nothing: the suite has set that for all alike."""
+    same = {
+        chosen.name: chosen.base
+        for chosen in methods
+        if chosen.changes
+        and chosen.base in knobs
+        and knobs[chosen.name].model_dump() == knobs[chosen.base].model_dump()
+    }
+    for name, base in same.items():
+        progress.say(f"{name}: left out, as with the settings of this suite it is {base} itself")
+    return [chosen for chosen in methods if chosen.name not in same]
 
 
 def _check_labels(
