@@ -17,7 +17,11 @@ class Frozen(BaseModel):
     """A validated, immutable set of named values; an unknown key is an error, never ignored."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,  # which JSON does not have: a run is handed over as JSON
     )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -195,6 +195,8 @@ class RunConfig(Frozen):
     source: str
     target: str
     task_index: int
+    """Where the task stands among those of the data, for tables: no part of the run's name, as one
+    domain more moves it."""
     method: str
     knobs: dict[str, Any]
     compression: float
@@ -224,7 +226,7 @@ class RunConfig(Frozen):
     @cached_property
     def _beside_seed(self) -> tuple[str, str]:
         """The run as canonical JSON: what stands before its seed, and what after it."""
-        fields = self.model_dump(mode="json", exclude={"seed"})
+        fields = self.model_dump(mode="json", exclude={"seed", "task_index"})
         before = canonical({name: value for name, value in fields.items() if name < "seed"})
         after = canonical({name: value for name, value in fields.items() if name > "seed"})
         return before.removesuffix("}"), after.removeprefix("{")

@@ -79,7 +79,7 @@ def write_plan(plan: Plan, places: Places, command: tuple[str, ...]) -> Path:
 
 def _configuration(run: RunConfig) -> dict[str, Any]:
     """What the run is, as versions said it that knew neither precisions nor runs by themselves."""
-    said: dict[str, Any] = run.model_dump(mode="json")
+    said: dict[str, Any] = run.model_dump(mode="json", exclude={"task_index"})
     if not run.alone:
         del said["alone"]
     if run.training.precision == "fp32":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from itmc.pruning.surgery import TOLERANCE
 from itmc.training.method import CORE_VERSION, Node, knobs_of, method, methods
 from itmc.training.stage import Context
 from suites.asked import command
+from suites.bench.machine import processor
 from suites.config import Places, RunConfig
 from suites.plan import images_per_epoch
 
@@ -243,7 +245,7 @@ def _environment(context: Context) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in _VERSIONS},
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
-        "machine": platform.machine(),
+        "machine": _machine(),
         "precision": compute.precision,
         "channels_last": compute.channels_last,
         "compile": compute.compile,
@@ -252,6 +254,12 @@ def _environment(context: Context) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": world().size,
     }
+
+
+def _machine() -> str:
+    """Model and architecture of the processor, without brackets: latencies of two differ."""
+    model = re.sub(r"\([^()]*\)", " ", processor())  # as in Intel(R)
+    return ", ".join(part for part in (" ".join(model.split()), platform.machine()) if part)
 
 
 def _git_commit() -> str | None:

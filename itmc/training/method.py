@@ -24,7 +24,7 @@ GroupName = Literal["references", "baselines", "itmc", "ablations"]
 GROUPS: tuple[GroupName, ...] = ("references", "baselines", "itmc", "ablations")
 
 
-CORE_VERSION = 4
+CORE_VERSION = 5
 """Raise it when a change of what all stages use (networks, losses, pruning, data) alters results:
 nothing that was computed before is then taken for finished."""
 

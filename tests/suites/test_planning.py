@@ -60,7 +60,8 @@ def test_runs_and_stages_are_called_by_the_hash_of_what_determines_them(
     names = {job.key for job in made.jobs}
     for run in (job.run for job in made.runs):
         last = stage_key(run, run.recipe())
-        assert run.key == sha256([run.model_dump(mode="json"), last])
+        # Where its task stands among others is no part of it: one domain more moves that.
+        assert run.key == sha256([run.model_dump(mode="json", exclude={"task_index"}), last])
         read = RunConfig.model_validate_json(run.model_dump_json())  # as a worker gets it
         assert read.key == run.key and read.seed == run.seed
         assert {stage_key(run, node) for node in run.recipe().walk()} <= names | {last}
@@ -142,3 +143,18 @@ def test_what_needs_a_failed_job_is_taken_out() -> None:
     assert waiting.pop_ready() is jobs[3] and len(waiting) == 0
     waiting.clear()
     assert waiting.pop_ready() is None
+
+
+def test_an_ablation_that_is_itmc_itself_is_not_trained_again(store: Path) -> None:
+    """In the suite of digits D is MCC for all, so that the ablation called so changes nothing."""
+    names = {job.run.method for job in planned(store).runs}
+    assert {"itmc", "itmc_dan"} <= names and "itmc_mcc" not in names
+    places = Places(out=store / "out", data=prepared(store))
+    alone = grid(load_suite("digits", {}), selected(["itmc_mcc"]), places, Silent())
+    assert {run.method for run in alone} == {"itmc_mcc"}  # where nothing else stands for it
+
+
+def test_a_run_keeps_its_name_when_a_task_is_added_before_its_own(store: Path) -> None:
+    run = planned(store).runs[0].run
+    moved = run.model_copy(update={"task_index": run.task_index + 5})
+    assert moved.key == run.key and moved.model_copy(update={"seed": 99}).key != run.key

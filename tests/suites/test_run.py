@@ -104,7 +104,7 @@ def test_a_record_has_every_field_of_the_design(grid: Finished) -> None:
             "seconds": dict.fromkeys(("data", "train", "prune", "evaluate"), float),
         },
         "environment": {
-            "git_commit": str, "device": str, "precision": str,
+            "git_commit": str, "device": str, "machine": str, "precision": str,
             "versions": dict.fromkeys(("python", "torch", "timm", "numpy"), str),
         },
     }  # fmt: skip
