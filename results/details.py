@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.schema import DamagedRecordError, parse
+from results.schema import SCHEMA, DamagedRecordError, parse
 
 GUIDANCE = ("teacher", "agrees_right", "agrees_wrong")
 
@@ -55,7 +55,7 @@ def read_details(path: Path) -> Details:
         return _details(record)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DamagedRecordError(
-            "history or compression.layers is not as schema 3 has it"
+            f"history or compression.layers is not as schema {SCHEMA} has it"
         ) from None
 
 

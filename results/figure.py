@@ -14,6 +14,7 @@ import pandas as pd
 
 from results.plots.subject import Subject
 from results.schema import METRICS
+from results.statistics import mean
 
 if TYPE_CHECKING:  # Drawing libraries are slow to import: they wait until something is drawn.
     from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def name_methods(axes: Axes, subject: Subject, methods: Sequence[str]) -> None:
 def name_references(axes: Axes, subject: Subject, points: pd.DataFrame) -> None:
     """Labels at the right end of the reference lines, moved apart where they would overlap."""
     references = points[points["compression"] == 0]
-    heights = references.groupby("method")["accuracy"].mean().sort_values()
+    heights = references.groupby("method")["accuracy"].agg(mean).sort_values()
     if heights.empty:
         return
     # The height of the axes, which the layout decides, tells how far apart labels must be.

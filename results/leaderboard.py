@@ -10,12 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from results.command import encoded, parser, run, say, show, write_whole
 from results.entry import Entry
 from results.leaderboard_file import read_file, text
+from results.leaderboard_records import check_averages
 from results.records import Records, ResultsError, default_selection, plural
-from results.schema import SELECTIONS
+from results.schema import AVERAGE, SELECTIONS
 from results.standings import entries, ordered
 
 
@@ -39,12 +41,39 @@ def standings_of(records: Records, selection: str | None, metric: str) -> tuple[
 
 
 def updated(old: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
-    """`old`, where a method at a compression that is in `new` too has all its rows from there."""
-    anew = {(*entry.where(), entry.compression, entry.method) for entry in new}
-    kept = [e for e in old if (*e.where(), e.compression, e.method) not in anew]
+    """`old`, where a method at a compression that is in `new` too has all its rows from there.
+
+    Raises:
+        ResultsError: `new` lacks a task or a seed that `old` has of such a method.
+    """
+    anew = {_cell(entry) for entry in new}
+    _check_covered([entry for entry in old if _cell(entry) in anew], new)
+    kept = [entry for entry in old if _cell(entry) not in anew]
     # Entries come in the order of their suite; the average has no place in it.
     tasks = [entry.task for entry in (*old, *new)]
     return ordered([*kept, *new], tasks)
+
+
+def _check_covered(replaced: Sequence[Entry], new: Sequence[Entry]) -> None:
+    seeds: dict[tuple[Any, ...], set[int]] = {}
+    for entry in new:
+        seeds.setdefault((_cell(entry), entry.task), set()).update(entry.seeds)
+    lacking: dict[tuple[Any, ...], list[str]] = {}
+    for entry in replaced:
+        there = seeds.get((_cell(entry), entry.task), set())
+        gone = [str(seed) for seed in entry.seeds if seed not in there]
+        if gone and entry.task != AVERAGE:
+            which = f" of seed {' and '.join(gone)}" if there else ""
+            lacking.setdefault(_cell(entry), []).append(f"{entry.task}{which}")
+    for (*_, compression, method), tasks in lacking.items():
+        raise ResultsError(
+            f"{method} at compression {compression:g}: these runs lack {', '.join(tasks)}, which "
+            "FILE has; give all of them"
+        )
+
+
+def _cell(entry: Entry) -> tuple[Any, ...]:
+    return (*entry.where(), entry.compression, entry.method)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         type=Path,
         help="put these methods, at these compressions, into this leaderboard, in the place of "
-        "what it has of them; all else in it stays",
+        "what it has of them, with all its tasks and seeds; all else in it stays",
     )
     return run(built, _command, argv)
 
@@ -71,6 +100,8 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
         say(f"not in the leaderboard: {gaps}")
     if arguments.update is not None:
         standings = updated(read_file(arguments.update), standings)
+        # Runs of other tasks than FILE has would make a leaderboard that no command reads.
+        check_averages(arguments.update, standings)
     out = arguments.out or arguments.update
     if out is None:
         show(text(standings), for_program=True)

@@ -46,15 +46,21 @@ def read_leaderboards(paths: Sequence[Path]) -> tuple[Records, tuple[Entry, ...]
         entries = read_file(path)
         if any(entry.key() in found for entry in entries):
             raise ResultsError(f"{path} has rows that stand in another of the leaderboards too")
-        _check_averages(path, entries)
+        check_averages(path, entries)
         found |= {entry.key(): entry for entry in entries}
     entries = tuple(found.values())
     return replace(records_of(entries), leaderboards=tuple(paths)), entries
 
 
 def records_of(entries: Iterable[Entry]) -> Records:
-    """The runs behind entries; averages are left out, for runs give them."""
+    """The runs behind entries; averages are left out, for runs give them.
+
+    Raises:
+        ResultsError: there is nothing but averages.
+    """
     rows = [row for entry in entries if entry.task != AVERAGE for row in _rows(entry)]
+    if not rows:
+        raise ResultsError("a leaderboard of averages only: the rows of their tasks are missing")
     frame = pd.DataFrame(rows)
     return Records(frame, frame.iloc[:0])
 
@@ -87,8 +93,12 @@ def _named(words: Iterable[str]) -> str:
     return " and ".join(sorted(words))
 
 
-def _check_averages(path: Path, entries: Iterable[Entry]) -> None:
-    """Averages must be those that the rows of the tasks give, else tables would show others."""
+def check_averages(path: Path, entries: Iterable[Entry]) -> None:
+    """Averages must be those that the rows of the tasks give, else tables would show others.
+
+    Raises:
+        ResultsError: they are not; `path` is what holds the entries.
+    """
     settings: dict[tuple[Any, ...], dict[tuple[str, float], dict[str, set[int]]]] = {}
     for entry in entries:
         cells = settings.setdefault((*entry.where(), entry.edition), defaultdict(dict))
@@ -100,6 +110,8 @@ def _check_averages(path: Path, entries: Iterable[Entry]) -> None:
         of_cell[entry.task] = set(entry.seeds)
     for cells in settings.values():
         tasks = {task for of_cell in cells.values() for task in of_cell} - {AVERAGE}
+        if not tasks:
+            raise ResultsError(f"{path} has averages only: the rows of their tasks are missing")
         for (method, compression), of_cell in cells.items():
             told = of_cell.pop(AVERAGE, set())
             given = set.intersection(*of_cell.values()) if of_cell.keys() == tasks else set()

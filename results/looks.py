@@ -10,6 +10,8 @@ from itertools import product
 SOLID: tuple[float, ...] = ()
 LONG, SHORT, DOTS, DASH_DOT = (6.0, 1.5), (3.0, 1.2), (1.0, 1.2), (5.0, 1.2, 1.0, 1.2)
 TWO_DOTS = (6.0, 1.2, 1.0, 1.2, 1.0, 1.2)
+# For references, which have no markers.
+LONG_SHORT, SPARSE, SPARSE_DOTS = (8.0, 1.2, 3.0, 1.2), (5.0, 4.0), (1.0, 3.5)
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,10 @@ class Look:
     dash: tuple[float, ...]
 
 
-# Okabe and Ito's and Paul Tol's colours, told apart with any colour vision; yellow is left out
-# because it vanishes on paper. The methods of the field are placed by hand, no two of them alike
-# in colour or in marker; the two halves of ITMC, which stand beside it, take colours again with
-# other markers and dashes; whatever else comes (variants, ablations) is placed by its name.
+# Okabe and Ito's and Paul Tol's colours and IBM's violet, told apart with any colour vision; yellow
+# is left out because it vanishes on paper. The methods of the field are placed by hand, no two of
+# them alike in colour or in marker; the two halves of ITMC, which stand beside it, take colours and
+# markers again in other pairs; whatever else comes (variants, ablations) is placed by its name.
 _LOOKS = {
     "itmc": Look("#D55E00", "o", SOLID),
     "kd": Look("#0072B2", "s", LONG),
@@ -38,17 +40,18 @@ _LOOKS = {
     "mobileda": Look("#999933", ">", DASH_DOT),
     "admp": Look("#117733", "h", TWO_DOTS),
     "mean_teacher": Look("#661100", "*", LONG),
-    "tkd_only": Look("#0072B2", "p", SHORT),
+    "mcc_student": Look("#785EF0", "p", SHORT),
+    "tkd_only": Look("#0072B2", "P", SHORT),
     "acp_only": Look("#009E73", "D", DASH_DOT),
-    # References are lines without points, in greys, labelled where they end.
+    # References are lines without points, in greys, each with a dash of its own.
     "source_only": Look("#777777", "", DOTS),
     "dan": Look("#444444", "", SHORT),
     "dann": Look("#777777", "", TWO_DOTS),
     "cdan": Look("#111111", "", LONG),
-    "cdan_e": Look("#444444", "", LONG),
+    "cdan_e": Look("#444444", "", LONG_SHORT),
     "jan": Look("#111111", "", DASH_DOT),
-    "mcc": Look("#444444", "", DASH_DOT),
-    "mdd": Look("#777777", "", LONG),
+    "mcc": Look("#444444", "", SPARSE_DOTS),
+    "mdd": Look("#777777", "", SPARSE),
 }
 _COLOURS = tuple(dict.fromkeys(look.colour for look in _LOOKS.values() if look.marker))
 # ITMC's circle stays its own.

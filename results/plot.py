@@ -222,8 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "results.plot",
         "Figures of run records: target accuracy against compression, by task, against MACs and "
         "latency with the Pareto front, and epoch by epoch; what teachers knew; widths by layer; "
-        "ablations; ranks. Bands and bars are 95 % t intervals over seeds, paired intervals for "
-        "ablations.",
+        "ablations; ranks. Bands and bars are 95 % t intervals over seeds; those of widths are the "
+        "standard deviation over runs, those of ablations paired bootstrap intervals.",
         leaderboards=True,
     )
     built.add_argument(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from results.details import read_details
-from results.schema import DamagedRecordError
+from results.schema import SCHEMA, DamagedRecordError
 from tests.results.factory import guidance, history, record, write
 
 
@@ -76,7 +76,8 @@ def test_an_older_record_has_no_details(tmp_path: Path) -> None:
     ],
 )
 def test_damage_is_named_in_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(DamagedRecordError, match=r"history or compression\.layers"):
+    said = rf"history or compression\.layers is not as schema {SCHEMA} has it"
+    with pytest.raises(DamagedRecordError, match=said):
         read_details(path_of(tmp_path, record() | change))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from results import compare, leaderboard, plot, table
+from results import compare, diff, leaderboard, plot, table
 from tests.results.factory import TASKS, older, record, write
 
 Capture = pytest.CaptureFixture[str]
@@ -187,6 +187,18 @@ def test_a_leaderboard_whose_tasks_do_not_give_its_averages_is_refused(
     refused(table.main, [str(file)], "lines are missing", capsys)
     file.write_text("\n".join(line for line in lines if ",average," not in line))
     refused(table.main, [str(file)], "the grid was not finished", capsys)
+
+
+def test_a_leaderboard_of_averages_only_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    file = Path(board(str(write(tmp_path / "runs", *grid())), tmp_path / "board.csv"))
+    head, *lines = file.read_text().splitlines()
+    averages = tmp_path / "averages.csv"
+    averages.write_text("\n".join([head, *(line for line in lines if ",average," in line)]))
+    words = "averages only: the rows of their tasks are missing"
+    for command in (table.main, compare.main, plot.main):
+        refused(command, [str(averages)], f"{averages} has {words}", capsys)
+    for sides in ([file, averages], [averages, file]):
+        refused(diff.main, [*map(str, sides), "--part"], words, capsys)
 
 
 def test_one_of_an_older_version_gives_what_it_has_and_says_so(

@@ -156,28 +156,6 @@ def test_a_new_method_adds_lines_and_changes_none(tmp_path: Path) -> None:
     assert len(after) == len(before) + 3
 
 
-def test_an_update_is_the_leaderboard_of_all_runs_with_the_new_ones_for_the_old(
-    tmp_path: Path,
-) -> None:
-    def of(method: str, gain: float, compressions: tuple[float, ...]) -> list[dict[str, Any]]:
-        return [
-            record(method, task, seed=seed, compression=share, accuracy=60.0 + gain + 2 * seed)
-            for task in TASKS[:2]
-            for seed in range(2)
-            for share in compressions
-        ]
-
-    kept = [*of("kd", 1, (0.5, 0.75)), *of("dan", 3, (0.0,)), *of("itmc", 5, (0.5,))]
-    new = [*of("itmc", 9, (0.75,)), *of("admp", 2, (0.75,))]
-    file = tmp_path / "board.csv"
-    written(write(tmp_path / "old", *kept, *of("itmc", 5, (0.75,))), file)
-    runs = write(tmp_path / "new", *new)
-    assert main([str(runs), "--update", str(file)]) == 0
-    assert file.read_text() == written(write(tmp_path / "all", *kept, *new), tmp_path / "all.csv")
-    assert main([str(runs), "--update", str(file), "--out", str(tmp_path / "same.csv")]) == 0
-    assert (tmp_path / "same.csv").read_bytes() == file.read_bytes()
-
-
 def test_figures_have_fixed_decimals_and_what_does_not_exist_is_empty(tmp_path: Path) -> None:
     runs = write(tmp_path / "runs", record(accuracy=200 / 3), record(seed=1, accuracy=70.0))
     file = tmp_path / "new" / "board.csv"

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from hypothesis import given, strategies as st
 
+from itmc.training.method import methods as registered
 from results.looks import look, looks
+from suites import config  # noqa: F401 - registers all methods
 from tests.results.factory import REFERENCES
 
 ROOT = Path(__file__).parents[2]
 COMPRESSED = (
     *("itmc", "kd", "dkd", "dan_student", "cdan_student", "prune_then_adapt"),
-    *("adapt_then_prune", "tcp", "kd_stda", "mobileda", "admp", "mean_teacher"),
+    *("adapt_then_prune", "tcp", "kd_stda", "mobileda", "admp", "mean_teacher", "mcc_student"),
 )
 ABLATIONS = ("tkd_only", "acp_only", *(f"itmc_part_{number}" for number in range(30)))
 names = st.lists(st.text("abkd_[=]", min_size=1, max_size=6), max_size=60)
@@ -39,6 +41,12 @@ def test_a_look_does_not_depend_on_the_process() -> None:
     assert done.stdout.strip() == str(look("new_one"))
 
 
+def test_all_methods_of_the_field_are_here() -> None:
+    groups = {name: method.group for name, method in registered().items()}
+    assert {name for name in groups if groups[name] in ("baselines", "itmc")} == set(COMPRESSED)
+    assert {name for name in groups if groups[name] == "references"} == set(REFERENCES)
+
+
 def test_looks_can_be_told_apart_by_colour_and_in_grey() -> None:
     found = [look(method) for method in COMPRESSED]
     assert len({look.colour for look in found}) == len(found)
@@ -50,7 +58,7 @@ def test_looks_can_be_told_apart_by_colour_and_in_grey() -> None:
 def test_references_are_lines_that_can_be_told_apart() -> None:
     found = [look(method) for method in REFERENCES]
     assert {look.marker for look in found} == {""}
-    assert len(set(found)) == len(found)
+    assert len({look.dash for look in found}) == len(found)
 
 
 def test_ablations_can_be_told_apart_from_one_another_and_from_the_rest() -> None:

@@ -132,6 +132,14 @@ def test_wrong_usage_is_one_line_that_says_what_is_allowed(
     assert not (tmp_path / "plots").exists()
 
 
+def test_the_help_says_what_bands_and_bars_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "t intervals over seeds; those of widths are the standard deviation over runs" in words
+    assert "those of ablations paired bootstrap intervals" in words
+
+
 def test_an_output_that_cannot_be_written_is_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,14 @@ def test_references_are_dashed_lines_whose_labels_do_not_overlap(tmp_path: Path)
         assert box.x1 <= figure.bbox.x1
 
 
+def test_references_are_labelled_with_the_mean_that_tables_show(tmp_path: Path) -> None:
+    # Added up as they come, these would be 72.64999… and shown as 72.6.
+    values = (84.58, 68.08, 65.29)
+    runs = [record("dan", seed=s, compression=0.0, accuracy=v) for s, v in enumerate(values)]
+    axes = axes_of(accuracy_vs_compression(load(tmp_path, *runs)))
+    assert [text.get_text() for text in axes.texts] == ["dan 72.7"]
+
+
 def test_without_references_there_is_no_line_for_them(tmp_path: Path) -> None:
     made = [run for run in grid() if run["method"]["group"] != "references"]
     axes = axes_of(accuracy_vs_compression(load(tmp_path, *made)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import chain, combinations, product
+from collections import Counter
+from itertools import chain, combinations, combinations_with_replacement, product
 
 import numpy as np
 import pytest
@@ -122,6 +123,29 @@ def test_the_interval_is_that_of_a_bootstrap_written_out() -> None:
     student = 2 * stats.t.ppf(0.975, 8) * values.std(ddof=1) / 3
     assert np.ptp(plain) < 0.9 * (high - low)
     assert high - low == pytest.approx(student, rel=0.1)
+
+
+def counted_percentiles(values: Values, tail: float) -> tuple[float, float]:
+    """Percentiles of the means of all resamples, those of the same values counted as one."""
+    n = len(values)
+    ways = {
+        chosen: math.factorial(n) / math.prod(map(math.factorial, Counter(chosen).values()))
+        for chosen in combinations_with_replacement(range(n), n)
+    }
+    means = sorted((values[list(chosen)].mean(), number) for chosen, number in ways.items())
+    shares = np.cumsum([number for _, number in means]) / n**n
+    low, high = np.searchsorted(shares, [tail, 1 - tail])
+    return means[low][0], means[high][0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_the_interval_is_that_of_all_resamples_there_are(n: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(1, 5, n).round(2)
+    for confidence in (0.8, 0.95):
+        tail = stats.norm.cdf(-math.sqrt(n / (n - 1)) * stats.t.isf((1 - confidence) / 2, n - 1))
+        want = counted_percentiles(values, tail)
+        assert mean_interval(values, confidence) == pytest.approx(want, abs=1e-3)
 
 
 def test_of_many_values_the_interval_is_students() -> None:
