@@ -46,7 +46,9 @@ class TKDConfig(Frozen):
     student_discrepancy: bool = True
     """Whether the student has D in its own loss (reconstruction)."""
     ramp: bool = True
-    """Whether D follows the ramp gamma(p); off: full weight at once (reconstruction)."""
+    """Whether D follows the ramp gamma(p); off: full weight at once. The teacher's p goes on where
+    its lead ended; the student's begins anew with its pruning, so that its D grows from 0 again,
+    adapted as it is (reconstruction)."""
     teacher_logits: Literal["reuse", "fresh"] = "reuse"
     """Take the teacher's logits from the pass that trains it, or from one more in eval mode
     (reconstruction)."""
