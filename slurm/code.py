@@ -12,17 +12,26 @@ from itmc.errors import UsageError
 PROJECT = Path(__file__).parents[1]
 # What determines results; how they are shown and submitted does not.
 _FOLDERS = ("itmc", "baselines", "suites")
+_SOURCES = ("*.py", "*.cpp")
+_NO_RESULTS = ("suites/bench/", "suites/zoo", "suites/methods_page.py")
+"""How the names of files in these folders begin that compute nothing of a run."""
 _WORKER = Path("slurm", "worker.py")
 _LIBRARIES = ("numpy", "timm", "torch", "torch-pruning", "torchvision")
 
 
 def code_version() -> dict[str, str]:
     """By file of the project a digest of its content, by library its version."""
-    files = sorted(path for folder in _FOLDERS for path in (PROJECT / folder).rglob("*.py"))
-    files.append(PROJECT / _WORKER)
+    found = [
+        path.relative_to(PROJECT)
+        for folder in _FOLDERS
+        for pattern in _SOURCES
+        for path in (PROJECT / folder).rglob(pattern)
+    ]
+    names = sorted(str(path) for path in [*found, _WORKER])
     return {
-        str(path.relative_to(PROJECT)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        for path in files
+        name: hashlib.sha256((PROJECT / name).read_bytes()).hexdigest()[:12]
+        for name in names
+        if not name.startswith(_NO_RESULTS)
     } | {name: metadata.version(name) for name in _LIBRARIES}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,7 +91,8 @@ def resolved(
         )
     found = settings.model_copy(update={"gpus_per_node": gpus})
     if cluster != "slurm":
-        local.refuse_missing(found)
+        given = settings.gpus_per_node is not None
+        local.refuse_missing(found, f"--gpus-per-node {gpus}" if given else f"--device {device}")
     return found
 
 
@@ -101,10 +102,13 @@ def machine_of(settings: ClusterSettings) -> Machine:
     return Machine("cuda" if settings.gpus_per_node else "cpu", threads)
 
 
-def hand_in(to_do: Sequence[Job], request: Request, say: Say) -> int:
+def hand_in(
+    to_do: Sequence[Job], request: Request, say: Say, accepted: Callable[[], object] = lambda: None
+) -> int:
     """Submit those of ``to_do`` that no cluster has in hand; returns the exit code.
 
-    In ``to_do`` stages come before what needs them. Raises UsageError where the cluster refuses.
+    In ``to_do`` stages come before what needs them. ``accepted`` is called once nothing refuses
+    them any more. Raises UsageError where the cluster does.
     """
     _refuse_uneven(to_do, request.settings)
     out = request.places.out
@@ -114,16 +118,18 @@ def hand_in(to_do: Sequence[Job], request: Request, say: Say) -> int:
         known = queue(out)
         jobs = _not_in_hand(to_do, known, say)
         if not jobs:
+            accepted()
             return DONE
         largest = scheduler.largest_array() if request.cluster == "slurm" else len(jobs)
         submission, made = _made(jobs, request, known, largest)
         ledger.write(submission)
         prepare(submission, request.code)
         if request.cluster == "slurm":
-            submission = submit_arrays(submission, made, known.numbers, say)
+            submission = submit_arrays(submission, made, known.numbers, say, accepted)
             _hold_back(known, submission, say)
             say(f"follow it: python -m slurm.status {out} --watch")
             return DONE
+        accepted()
         submission = ledger.with_arrays(submission, [as_submitted(plan) for plan in made])
     return local.run(submission, made, say)
 

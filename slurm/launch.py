@@ -20,12 +20,17 @@ Say = Callable[[str], None]
 
 
 def submit_arrays(
-    submission: Submission, made: Sequence[ArrayPlan], numbers: Mapping[str, str], say: Say
+    submission: Submission,
+    made: Sequence[ArrayPlan],
+    numbers: Mapping[str, str],
+    say: Say,
+    accepted: Callable[[], object],
 ) -> Submission:
     """Submit ``made`` to the cluster; returns ``submission`` as the ledger has it then.
 
     ``numbers``: by name, those of arrays submitted before that some of ``made`` come after. Each
     array is in the ledger before it is submitted, so that it is found whatever happens here.
+    ``accepted`` is called as soon as the cluster has the first of them.
     Raises UsageError where sbatch refuses; what was submitted until then stays.
     """
     from submitit import SlurmExecutor
@@ -45,6 +50,8 @@ def submit_arrays(
             raise UsageError(_refusal(str(error), plan, submission)) from error
         known[plan.name] = number = jobs[0].job_id.partition("_")[0]
         submission = ledger.with_array(submission, array.model_copy(update={"job": number}))
+        if plan is made[0]:
+            accepted()
         say(f"{described(plan)}: job {number}")
     return submission
 

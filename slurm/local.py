@@ -28,6 +28,7 @@ from suites.folders import is_finished, job_folder, recorded_failure
 from suites.options import cores
 from suites.plan import Job
 
+STOPPED = "stopped; the same command takes up where it stopped"
 _POLL_SECONDS = 0.1
 _GO_ON = 144
 """Exit code of submitit's processes that were stopped and are to be started again."""
@@ -60,7 +61,7 @@ def run(submission: Submission, made: Sequence[ArrayPlan], say: Say) -> int:
 
     All of them are in the ledger already, for no other command may take what waits here.
     With ``local`` as many elements at once as cores or GPUs allow, each in processes of its own;
-    with ``debug`` one after the other in this process.
+    with ``debug`` one after the other in this process. Ctrl-C says that nothing goes on.
     """
     in_process = submission.cluster == "debug"
     elements = [
@@ -73,11 +74,14 @@ def run(submission: Submission, made: Sequence[ArrayPlan], say: Say) -> int:
     for plan in made:
         say(described(plan))
     told = _Told(Path(submission.places["out"]), sum(len(e.jobs) for e in elements), say)
-    if in_process:
-        _here(submission, elements, told)
-    else:
-        with _ended_as_by_ctrl_c():
-            _side_by_side(submission, elements, told)
+    try:
+        if in_process:
+            _here(submission, elements, told)
+        else:
+            with _ended_as_by_ctrl_c():
+                _side_by_side(submission, elements, told)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(STOPPED) from None
     say(f"{told.done} of {counted(told.total, 'job')} finished")
     return 1 if told.done < told.total else 0
 
@@ -101,15 +105,15 @@ class _Told:
             self._say(f"[{self._ended}/{self.total}] {job.title}: {word}")
 
 
-def refuse_missing(settings: ClusterSettings) -> None:
-    """Raise UsageError where this machine has not what one job asks for."""
+def refuse_missing(settings: ClusterSettings, option: str) -> None:
+    """Raise UsageError where this machine has not what one job asks for; ``option``: GPUs, by."""
     import torch
 
     gpus, asked = torch.cuda.device_count(), settings.gpus_per_node or 0
     if settings.nodes > 1:
         raise UsageError(f"--nodes {settings.nodes}: this machine is one node; allowed: 1")
     if asked > gpus:
-        raise UsageError(f"--gpus-per-node {asked}: this machine has {gpus}")
+        raise UsageError(f"{option}: this machine has {counted(gpus, 'GPU')}")
 
 
 def _slots(settings: ClusterSettings) -> list[tuple[int, ...]]:

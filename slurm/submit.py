@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from slurm.settings import add_cluster_options, add_kind_option, settings_of
 from suites.command import DONE, Parser, exit_code
-from suites.options import check_writable
+from suites.outputs import check_writable
 from suites.planning import add_grid_options, planned
 
 # What loads torch is imported where it is needed, so that Ctrl-C in these seconds is caught too.
@@ -36,20 +37,21 @@ def _run(words: tuple[str, ...]) -> int:
     settings = resolved(settings_of(options), options.cluster, options.device)
     with display() as screen:
         asked = planned(options, screen, machine_of(settings))
-        out = asked.places.out
         if not options.dry_run:
-            check_writable(out)
-            write_plan(asked.plan, asked.places, whole_command(options))
+            check_writable(asked.places.out)
         command = ("python", "-m", "slurm.submit", *words)
         request = Request(asked.places, command, options.cluster, settings, asked.plan.jobs, code)
         to_do = list(outstanding(asked.plan, asked.places).values())
         runs, stages = len(asked.plan.runs), len(asked.plan.stages)
         rest = f"{len(asked.plan.jobs) - len(to_do)} of them are finished or not needed"
         screen.say(f"{counted(runs, 'run')} and {counted(stages, 'shared stage')}; {rest}")
+        screen.note_unjudged(asked.plan, asked.places)
         if options.dry_run:
             show(to_do, request, screen.say)
             return DONE
-        return hand_in(to_do, request, screen.say)
+        # Tables count what is in it as missing, so not before it is submitted.
+        accepted = partial(write_plan, asked.plan, asked.places, whole_command(options))
+        return hand_in(to_do, request, screen.say, accepted)
 
 
 def _parser() -> argparse.ArgumentParser:

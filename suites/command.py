@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -39,12 +41,32 @@ def at_least(least: int) -> Callable[[str], int]:
 def exit_code(
     name: str, command: Callable[[], int], stopped: str = "stopped; nothing was written"
 ) -> int:
-    """What ``command`` returns, or what wrong usage and Ctrl-C end with, in one line each."""
+    """What ``command`` returns, or what wrong usage and Ctrl-C end with, in one line each.
+
+    ``stopped``: what to say at Ctrl-C, unless the interrupt itself says it.
+    """
+    code = DONE
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
     except UsageError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return WRONG_USAGE
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or stopped, file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+    return code
+
+
+def _reader_is_gone() -> bool:
+    """Whether who read standard output, such as head, has seen enough; the rest is then dropped."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)  # errors are told of unasked
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from itmc.files import whole_lines
 from results.schema import ACCURACY_DECIMALS
 from suites.config import Places
 from suites.execute import outstanding
-from suites.folders import RECORD, is_finished
+from suites.folders import PROGRESS, RECORD, is_finished, job_folder
 from suites.plan import Job, Plan
 from suites.progress import Steps, bars
 
@@ -33,8 +35,19 @@ class Screen(Steps):
         done = sum(is_finished(places.out, run.key, run.is_run) for run in plan.runs)
         finished = f" ({done} finished already)" if done else ""
         self.say(f"{self._runs} runs{finished}, {len(plan.stages)} shared stages")
+        self.note_unjudged(plan, places)
         if self._bar is not None:
             self._task = self._bar.add_task("", total=sum(job.flops for job in plan.jobs) or 1.0)
+
+    def note_unjudged(self, plan: Plan, places: Places) -> None:
+        """Say so where ``--judge-teacher`` comes too late for runs that are finished."""
+        if not places.judge_teacher:
+            return
+        if count := sum(_is_unjudged(job, places.out) for job in plan.runs):
+            runs = "1 finished run was" if count == 1 else f"{count} finished runs were"
+            self.say(
+                f"note: {runs} not judged with their teacher; delete them or choose another --out"
+            )
 
     def already_finished(self, job: Job) -> None:
         """``job`` was finished before; what it costs does not count towards the ETA."""
@@ -87,6 +100,14 @@ def show_plan(plan: Plan, places: Places) -> None:
             print(f"  {job.key} {job.title}: {_engineering(job.flops)}FLOPs{users}{state}")
     total = sum(job.flops for job in to_do.values())
     print(f"to do: {len(to_do)} of {len(plan.jobs)} jobs, {_engineering(total)}FLOPs of training")
+
+
+def _is_unjudged(job: Job, out: Path) -> bool:
+    """Whether a run is finished whose teacher, where it has one, was not judged."""
+    if not job.run.recipe().stage.guided or not is_finished(out, job.key, job.is_run):
+        return False
+    last = whole_lines(job_folder(out, job.key, job.is_run) / PROGRESS)[-1]
+    return "guidance" not in json.loads(last)
 
 
 def _verdict(job: Job, places: Places) -> str:

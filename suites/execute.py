@@ -168,7 +168,7 @@ class Executor:
         process = self._processes.Process(
             target=_child,
             args=(
-                job.run.model_dump_json(), self._places.model_dump_json(), job.key,
+                job.run.model_dump_json(), self._places.model_dump_json(), self._folder(job),
                 job.title, sender, self._on_cluster,
             ),
             daemon=True,
@@ -256,7 +256,7 @@ def _death(code: int | None) -> str:
 
 
 def _child(
-    run: str, places: str, key: str, title: str, connection: Connection, on_cluster: bool
+    run: str, places: str, folder: Path, title: str, connection: Connection, on_cluster: bool
 ) -> None:
     """``worker.child`` in a process that ignores Ctrl-C (its parent decides) and dies with it.
 
@@ -270,7 +270,7 @@ def _child(
         signal.signal(STOP_SIGNAL, lambda *_: control.stop())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    child(run, places, key, title, connection, control)
+    child(run, places, folder, title, connection, control)
 
 
 def _die_with_parent() -> None:

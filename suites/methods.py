@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -45,11 +44,7 @@ def _run(options: argparse.Namespace) -> int:
         text = pages(chosen) if options.names else overview(chosen)
     else:
         text = _text(show if options.names else show_list, chosen)
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.write(text)
     return DONE
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,18 +294,6 @@ def jobs_of(asked: int | None, device: str, threads: int | None = None) -> int:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def check_writable(out: Path) -> None:
-    """Raise UsageError where nothing can be written to ``out``."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"--out {str(out)!r} cannot be written: {error.strerror}; choose another folder"
-        ) from error
 
 
 def words(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from suites.options import (
     refuse_unused,
     words,
 )
+from suites.outputs import check_place
 
 if TYPE_CHECKING:
     from itmc.domains.progress import Progress
@@ -68,6 +69,7 @@ def planned(
     refuse_unused(options, suite, chosen)
     out = options.out or Path("runs") / suite.name
     places = places_of(options, suite, out, machine=machine)
+    check_place(places.out)
     runs = grid(suite, chosen, places, screen)
     if suite.training.precision == "auto":
         precision = runs[0].training.precision

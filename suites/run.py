@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
-from suites.options import add_jobs_option, check_writable, jobs_of
+from suites.options import add_jobs_option, jobs_of
+from suites.outputs import check_writable
 from suites.planning import add_grid_options, planned
 
 if TYPE_CHECKING:

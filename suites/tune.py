@@ -15,7 +15,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +25,17 @@ import yaml
 from itmc.errors import UsageError
 from itmc.files import write_atomic
 from suites.command import DONE, FAILED, INTERRUPTED, Parser, exit_code
-from suites.folders import PROGRESS, is_finished
+from suites.folders import PROGRESS, is_finished, recorded_failure
 from suites.options import (
     add_jobs_option,
     add_suite_options,
     changes_of,
-    check_writable,
     jobs_of,
     places_of,
     refuse_unused,
     words,
 )
+from suites.outputs import check_place, check_writable
 
 if TYPE_CHECKING:
     from itmc.training.method import Method
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from itmc.training.method import selected
     from suites.config import load_suite
     from suites.display import display, show_plan
     from suites.execute import run_plan
@@ -71,9 +72,11 @@ def _run(options: argparse.Namespace) -> int:
     _refuse_tuned(options.set, tuning)
     out = options.out or Path("runs") / f"{suite.name}-tuning"
     places = places_of(options, suite, out, "suites.tune")
+    check_place(places.out)
     with display(show_accuracy=False) as screen:
-        trials = [trial for method in chosen for trial in _trials(suite, method, places, screen)]
-        runs = [run for trial in trials for run in trial.runs]
+        trials = _trials(suite, selected(list(tuning.grids)), places, screen)
+        asked = [trial for trial in trials if trial.method in {method.name for method in chosen}]
+        runs = [run for trial in asked for run in trial.runs]
         made = plan(runs)
         places = with_kernels(options.kernels, places, runs, screen)
         if options.dry_run:
@@ -86,8 +89,9 @@ def _run(options: argparse.Namespace) -> int:
     if outcome.interrupted:
         print(STOPPED, file=sys.stderr)
         return INTERRUPTED
-    scores = [_score(trial, places.out, tuning.criterion) for trial in trials]
-    for path in _write(suite, trials, scores, places.out):
+    told = _told(trials, asked, places.out)
+    scores = [_score(trial, places.out, tuning.criterion) for trial in told]
+    for path in _write(suite, told, scores, places.out):
         print(path)
     for title, reason in outcome.failures.items():
         print(f"FAILED {title}: {reason}", file=sys.stderr)
@@ -129,27 +133,52 @@ def _refuse_tuned(assignments: Sequence[str], tuning: TuningConfig) -> None:
             raise UsageError(f"--set {assignment!r}: {key} is in the grid of {section}")
 
 
-def _trials(suite: SuiteConfig, method: type[Method], places: Any, screen: Any) -> list[Trial]:
-    """All points of the grid of ``method``, on what the suite sets for it otherwise."""
+def _trials(
+    suite: SuiteConfig, methods: Sequence[type[Method]], places: Any, screen: Any
+) -> list[Trial]:
+    """All points of the grids of ``methods``, on what the suite sets for them otherwise."""
     from suites.plan import grid
 
     assert suite.tuning is not None
-    choices = suite.tuning.grids[method.name]
+    named = suite.tuning.model_dump(include={"tasks", "compression", "seeds"})
+    runs = grid(suite.model_copy(update=named), methods, places, screen)
     trials = []
-    for point in itertools.product(*choices.values()):
-        values = dict(zip(choices, point, strict=True))
-        settings = dict(suite.methods)
-        settings[method.name] = settings.get(method.name, {}) | values
-        changed = suite.model_copy(
-            update={
-                "methods": settings,
-                "tasks": suite.tuning.tasks,
-                "compression": suite.tuning.compression,
-                "seeds": suite.tuning.seeds,
-            }
-        )
-        trials.append(Trial(method.name, values, grid(changed, [method], places, screen)))
+    for name in (method.name for method in methods):
+        own = [run for run in runs if run.method == name]
+        for values in _points(suite.tuning.grids[name]) if own else ():
+            knobs = _knobs(suite, name, values)
+            changed = tuple(run.model_copy(update={"knobs": knobs}) for run in own)
+            trials.append(Trial(name, values, changed))
     return trials
+
+
+def _points(choices: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """All combinations of the values that each hyper-parameter has to choose from."""
+    for point in itertools.product(*choices.values()):
+        yield dict(zip(choices, point, strict=True))
+
+
+def _knobs(suite: SuiteConfig, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyper-parameters of a method with ``values`` on top of what the suite sets."""
+    from itmc.training.method import knobs_of, settings_of
+
+    settings = {**suite.methods, name: {**suite.methods.get(name, {}), **values}}
+    return knobs_of(name, settings_of(name, settings)).model_dump(mode="json")
+
+
+def _told(trials: Sequence[Trial], asked: Sequence[Trial], out: Path) -> list[Trial]:
+    """Those of ``trials`` to report: the ``asked``, and the grids that earlier calls finished."""
+    unfinished = {trial.method for trial in trials if not _is_over(trial, out)}
+    told = {trial.method for trial in asked} | {trial.method for trial in trials} - unfinished
+    return [trial for trial in trials if trial.method in told]
+
+
+def _is_over(trial: Trial, out: Path) -> bool:
+    """Whether each of its runs is finished or has failed."""
+    return all(
+        is_finished(out, run.key, is_run=True) or recorded_failure(out / run.key)
+        for run in trial.runs
+    )
 
 
 def _score(trial: Trial, out: Path, criterion: str) -> float:
@@ -173,6 +202,8 @@ def _write(
     suite: SuiteConfig, trials: Sequence[Trial], scores: Sequence[float], out: Path
 ) -> tuple[Path, ...]:
     """Print what was chosen; write all trials, and the suite with the chosen values."""
+    from itmc.domains.own import OwnDataset
+
     assert suite.tuning is not None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -192,6 +223,8 @@ def _write(
         if winner is not None:
             settings[name] = settings.get(name, {}) | dict(trials[own[winner]].values)
     tuned = suite.model_copy(update={"methods": settings}).model_dump(mode="json")
+    if isinstance(suite.dataset, OwnDataset):  # else its path would be read as from ``out``
+        tuned["dataset"]["path"] = str(suite.dataset.path.resolve())
     head = f"# By python -m suites.tune {suite.name}\n"
     paths = out / "trials.csv", out / "tuned.yaml"
     write_atomic(paths[0], text.getvalue().encode())

@@ -249,7 +249,7 @@ def set_up_torch(places: Places) -> None:
 def child(
     run_json: str,
     places_json: str,
-    key: str,
+    folder: Path,
     title: str,
     connection: Any,
     control: Control | None = None,
@@ -258,18 +258,18 @@ def child(
 
     Sends ``("progress", done, epochs)``, ``("say", text)`` and at the end ``("finished",)``,
     ``("failed", reason)``, ``("stopped",)`` where that was asked for, or ``("lost", reason)`` where
-    another process has taken over. What libraries print goes to ``log.txt`` in the job's folder.
+    another process has taken over. What libraries print goes to ``log.txt`` in ``folder``, which is
+    the job's and called by its key.
     """
-    run = RunConfig.model_validate_json(run_json)
-    places = Places.model_validate_json(places_json)
-    folder = job_folder(places.out, key, is_run=key == run.key)
     control = control or Control()
     try:
         _redirect_output(folder)
+        run = RunConfig.model_validate_json(run_json)
+        places = Places.model_validate_json(places_json)
         with joined(places.device):
             execute(
                 run,
-                key,
+                folder.name,
                 places,
                 report=lambda done, epochs: connection.send(("progress", done, epochs)),
                 say=lambda text: connection.send(("say", text)),

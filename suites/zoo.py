@@ -7,6 +7,7 @@ can be pruned does not depend on what it has learnt. What comes out is a page of
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +15,16 @@ from pathlib import Path
 from itmc.errors import UsageError
 from itmc.files import write_atomic
 from itmc.networks.backbones import resolve
+from itmc.networks.export import check_packages
 from suites.command import DONE, FAILED, Parser, exit_code
+from suites.outputs import check_file
 from suites.zoo_check import EXPORTS, apart, examine
 from suites.zoo_page import page, summary
 
+PAGE = Path("results/zoo.md")
+"""Where the page of all backbones lies."""
+_SMALLEST = 8
+"""Pixels that ``NetworkConfig`` takes."""
 # Backbones by family; NAME@SIZE where 64 pixels are not enough.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "DigitsConvNet": ("digits_convnet@32",),
@@ -62,23 +69,31 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 1 where something failed that was not refused."""
-    return exit_code("suites.zoo", lambda: _run(_parser().parse_args(arguments)))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = shlex.join(["python", "-m", "suites.zoo", *words])
+    return exit_code("suites.zoo", lambda: _run(_parser().parse_args(words), command))
 
 
-def _run(options: argparse.Namespace) -> int:
-    if not options.out.parent.is_dir():
-        raise UsageError(f"--out: the folder {str(options.out.parent)!r} does not exist; make it")
+def _run(options: argparse.Namespace, command: str) -> int:
+    out = options.out or (None if options.only else PAGE)
+    check_file("--out", out)
     if not 0 < options.compression < 1:
         raise UsageError(f"--compression {options.compression} is not allowed; give 0 < c < 1")
     formats = _listed(options.export, EXPORTS, "--export")
+    if "onnx" in formats:
+        check_packages()
     chosen = list(_chosen(options.only))
     outcomes = []
     for number, (family, name) in enumerate(chosen, 1):
         outcome = apart(examine, family, name, options.compression, formats)
         print(f"[{number}/{len(chosen)}] {outcome.backbone}: {outcome.result}", file=sys.stderr)
         outcomes.append(outcome)
-    write_atomic(options.out, page(outcomes, options.compression, formats).encode())
-    print(f"{summary(outcomes)}\n{options.out}")
+    text = page(outcomes, formats, command)
+    if out is None:
+        print(text)
+    else:
+        write_atomic(out, text.encode())
+        print(f"{summary(outcomes)}\n{out}")
     return FAILED if any(outcome.error for outcome in outcomes) else DONE
 
 
@@ -93,8 +108,11 @@ def _chosen(only: str) -> Iterator[tuple[str, str]]:
         if not found:  # any other backbone can be tried as well
             backbone, _, size = wanted.partition("@")
             resolve(backbone)
-            if size and not size.isdigit():
-                raise UsageError(f"--only {wanted!r}: {size!r} is no size; write NAME@PIXELS")
+            if size and not (size.isdecimal() and int(size) >= _SMALLEST):
+                raise UsageError(
+                    f"--only {wanted!r}: {size!r} is no size; write NAME@PIXELS, at least "
+                    f"{_SMALLEST}"
+                )
             found = [("(asked for)", wanted)]
         yield from found
 
@@ -126,8 +144,9 @@ def _parser() -> argparse.ArgumentParser:
         help="onnx, pt2, both (the default, separated by a comma) or none",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, default=Path("results/zoo.md"), help="the page (default: %(default)s)"
-    )
+        "--out", type=Path, metavar="FILE",
+        help=f"the page (default: {PAGE}; with --only, standard output)",
+    )  # fmt: skip
     return parser
 
 

@@ -73,15 +73,15 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def page(outcomes: Sequence[Outcome], compression: float, formats: Sequence[str]) -> str:
-    """The whole page, in Markdown."""
+def page(outcomes: Sequence[Outcome], formats: Sequence[str], command: str) -> str:
+    """The whole page, in Markdown; ``command`` made it."""
     steps = ["importance", "surgery", "training", "saving", "loading", *formats]
     rows = [_HEADS, tuple("---" for _ in _HEADS), *map(_row, outcomes)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
     return f"""# The zoo: which backbones can be pruned
 
-{summary(outcomes)}. Made by `python -m suites.zoo --compression {compression:g}`.
+{summary(outcomes)}. Made by `{command}`.
 
 Each backbone, at random weights, with a bottleneck and a head, went through {", ".join(steps)}; a
 `pass` is through all of it. Pairs are before → after. MACs are fvcore's, for one image; *ms* is the

@@ -71,7 +71,7 @@ def export_onnx(
     Raises UsageError, and writes nothing, where ONNX's packages are not installed, or the network
     cannot be exported or comes out different.
     """
-    _check_packages()
+    check_packages()
     classifier = _Classifier(network)
     try:
         content, opset = _onnx(_program(classifier, example), metadata or {})
@@ -126,7 +126,8 @@ def _program(classifier: _Classifier, example: Tensor) -> ExportedProgram:
     return program
 
 
-def _check_packages() -> None:
+def check_packages() -> None:
+    """Raise UsageError where a package that the format onnx needs is not installed."""
     for package in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter needs the last
         try:
             importlib.import_module(package)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from itmc.errors import UsageError
 from suites.command import at_least
 
 
@@ -32,9 +30,3 @@ def among(allowed: Sequence[str]) -> Callable[[str], list[str]]:
         return text.split(",")
 
     return parse
-
-
-def refuse_no_folder(option: str, path: Path | None) -> None:
-    """Raise UsageError where the file that ``option`` asks for has no folder to lie in."""
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"{option}: the folder {str(path.parent)!r} does not exist; make it")

@@ -28,12 +28,13 @@ from itmc.cost import durations
 from itmc.files import write_atomic
 from itmc.networks import Network, NetworkConfig, build
 from itmc.networks.build import example
-from itmc.networks.export import export_onnx
+from itmc.networks.export import check_packages, export_onnx
 from itmc.pruning import prune
 from itmc.pruning.cost_aware import CostAware
-from suites.bench.arguments import among, integers, numbers, refuse_no_folder
+from suites.bench.arguments import among, integers, numbers
 from suites.bench.machine import processor
 from suites.command import DONE, at_least
+from suites.outputs import check_file
 
 RUNTIMES = ("torch", "onnxruntime")
 _CRITERIA = ("uniform", "l1", "l2", "fpgm", "bn_scale", "random")
@@ -92,7 +93,9 @@ class OnnxRuntime(nn.Module):
 
 def run(options: argparse.Namespace, command: str) -> int:
     """The command; returns the exit code."""
-    refuse_no_folder("--out", options.out)
+    check_file("--out", options.out)
+    if "onnxruntime" in options.runtimes:
+        check_packages()
     torch.set_num_threads(options.threads)
     config = NetworkConfig.model_validate(
         {"backbone": options.backbone, "classes": _CLASSES, "image_size": options.image_size}
@@ -124,17 +127,24 @@ def measure(
     """Prune the network of ``config`` in each of ``ways`` and time it against the unpruned one."""
     images, unpruned = example(config), build(config).eval()
     prepared = {runtime: _prepared(unpruned, images, runtime) for runtime in runtimes}
-    for way in ways:
-        network = copy.deepcopy(unpruned)
-        made = prune(
-            network, images, way.compression, way.criterion, keep=(network.bottleneck[0],),
-            round_to=way.round_to, cost_aware=way.cost_aware,
-        )  # fmt: skip
+    # All of them first: what cannot be that small is refused before anything is timed.
+    pruned = [_pruned(unpruned, images, way) for way in ways]
+    for way, (network, macs_left) in zip(ways, pruned, strict=True):
         for runtime in runtimes:
             pair = prepared[runtime], _prepared(network, images, runtime)
             for batch in batches:
                 taken = durations(pair, images, batch, seconds)
-                yield Measured(way, 1 - made.compression, runtime, batch, taken)
+                yield Measured(way, macs_left, runtime, batch, taken)
+
+
+def _pruned(unpruned: Network, images: Tensor, way: Way) -> tuple[Network, float]:
+    """A copy of ``unpruned``, pruned, and the share of MACs that it is left with."""
+    network = copy.deepcopy(unpruned)
+    made = prune(
+        network, images, way.compression, way.criterion, keep=(network.bottleneck[0],),
+        round_to=way.round_to, cost_aware=way.cost_aware,
+    )  # fmt: skip
+    return network, 1 - made.compression
 
 
 def _prepared(network: Network, images: Tensor, runtime: str) -> nn.Module:
@@ -145,7 +155,8 @@ def page(config: NetworkConfig, rows: Sequence[Measured], threads: int, command:
     """What was measured, in Markdown."""
     lines = [_HEADS, tuple("---" for _ in _HEADS), *map(_row, rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "onnxruntime"))
+    runtimes = dict.fromkeys(row.runtime for row in rows)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in runtimes)
     return f"""# Latency of {config.backbone}, pruned, against the unpruned network
 
 Made by `{command}`. Random weights, {config.image_size} px, float32, {threads} thread(s) of a

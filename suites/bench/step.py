@@ -22,14 +22,15 @@ from itmc.networks.compute import Compute
 from itmc.training.method import method
 from itmc.training.precision import resolved, settled
 from suites.bench import machine
-from suites.bench.arguments import among, numbers, refuse_no_folder
+from suites.bench.arguments import among, numbers
 from suites.bench.domains import CLASSES, make_domains
 from suites.bench.page import page
 from suites.bench.rows import Cell, Effort, measured, over_a_run, rated
-from suites.bench.stages import Settings
+from suites.bench.stages import Settings, context_of, stage_of
 from suites.command import DONE, at_least
 from suites.config import Places
 from suites.options import add_machine_options, cores
+from suites.outputs import check_file
 from suites.progress import Steps, bars
 from suites.worker import set_up_torch
 
@@ -42,8 +43,8 @@ _SECONDS = 20.0
 
 def run(options: argparse.Namespace, command: str) -> int:
     """The command; returns the exit code."""
-    refuse_no_folder("--out", options.out)
-    refuse_no_folder("--json", options.json)
+    check_file("--out", options.out)
+    check_file("--json", options.json)
     if bad := [c for c in options.compressions if not 0 <= c < 1]:
         raise UsageError(f"--compressions: {bad[0]:g} is not allowed; give 0 <= compression < 1")
     with bars() as (console, bar), tempfile.TemporaryDirectory() as folder:
@@ -66,9 +67,12 @@ def _measure(options: argparse.Namespace, folder: Path, shown: Steps) -> dict[st
     limits = machine.limits(settings.device)
     shown.say("drawing two domains of images")
     domains = make_domains(folder, settings.image_size)
-    rows: list[dict[str, Any]] = []
     final = max(options.compressions) or _FINAL
-    for cell in _cells(options.methods, options.compressions, final):
+    cells = list(_cells(options.methods, options.compressions, final))
+    for cell in cells:  # so that what cannot be that small is said before anything is timed
+        stage_of(cell.method, cell.compression, cell.final, context_of(settings, domains))
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
         what = f"{cell.method} c={cell.compression:g}"
         report = partial(shown.step, what, total=effort.rounds, unit="rounds")
         rows += (found := measured(cell, settings, domains, options.naive, effort, report))

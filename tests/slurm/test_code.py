@@ -14,10 +14,11 @@ from slurm.code import code_version, refuse_other_code
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of four files that count, and some that do not."""
+    """A project of five files that count, and some that do not."""
     for name in (
         "itmc/a.py", "itmc/deep/b.py", "suites/c.py", "slurm/worker.py", "slurm/status.py",
-        "results/unrelated.py",
+        "results/unrelated.py", "suites/bench/step.py", "suites/zoo_page.py",
+        "suites/methods_page.py", "itmc/networks/kernel.cpp",
     ):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"# {name}\n")
@@ -42,13 +43,17 @@ def refusal(planned: Path) -> str:
 def test_what_counts_as_code() -> None:
     found = code_version()
     assert {"itmc/errors.py", "suites/worker.py", "torch", "numpy"} <= found.keys()
+    assert "itmc/networks/native/batch_norm.cpp" in found
     others = [name for name in found if name.startswith(("results/", "slurm/", "tests/"))]
     assert others == ["slurm/worker.py"]
 
 
 def test_equal_code_is_accepted(project: Path, planned: Path) -> None:
     refuse_other_code(planned)
-    for name in ("results/unrelated.py", "slurm/status.py"):
+    for name in (
+        "results/unrelated.py", "slurm/status.py", "suites/bench/step.py", "suites/zoo_page.py",
+        "suites/methods_page.py",
+    ):  # fmt: skip
         (project / name).write_text("changed")
     (project / "itmc" / "notes.txt").write_text("new")
     refuse_other_code(planned)
@@ -64,6 +69,11 @@ def test_the_first_file_that_changed_is_named(project: Path, planned: Path) -> N
     assert "itmc/deep/b.py" in said and " and 1 more" in said
     (project / "slurm" / "worker.py").write_text("changed")
     assert " and 2 more" in refusal(planned)
+
+
+def test_what_is_compiled_counts(project: Path, planned: Path) -> None:
+    (project / "itmc" / "networks" / "kernel.cpp").write_text("changed")
+    assert "itmc/networks/kernel.cpp" in refusal(planned)
 
 
 def test_files_that_come_and_go_are_changes(project: Path, planned: Path) -> None:

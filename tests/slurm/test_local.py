@@ -168,7 +168,7 @@ def test_what_is_stopped_is_finished_by_the_same_grid(command: Command, submit: 
     command.process.send_signal(signal.SIGTERM)
     said, _ = command.process.communicate(timeout=GUARD_SECONDS)
     assert command.process.returncode == 130, said
-    assert said.splitlines()[-1].startswith("stopped; ")
+    assert said.splitlines()[-1] == local.STOPPED
     wait_for(lambda: not command.alive())
     assert (command.stage / CHECKPOINT).exists()
     before = command.epochs()
@@ -193,6 +193,18 @@ def test_workers_start_again_and_do_not_outlive_a_command_that_is_killed(
     assert len(command.alive()) > 2  # the command, its worker, and what trains
     command.process.kill()
     wait_for(lambda: not command.alive())
+
+
+@pytest.mark.parametrize(("cluster", "function"), [("local", "_side_by_side"), ("debug", "_here")])
+def test_ctrl_c_leaves_nothing_that_goes_on(
+    submit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str, function: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, function, interrupt)
+    answer = submit(*GRID, "--cluster", cluster, "--out", tmp_path / "out")
+    assert answer.code == 130 and answer.err.splitlines()[-1] == local.STOPPED
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

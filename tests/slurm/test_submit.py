@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from slurm import ledger
+from suites.planned import PLANS
 from suites.planning import Planned, planned
 from tests.slurm.conftest import GRID
-from tests.slurm.factory import finish
+from tests.slurm.factory import finish, train
 from tests.slurm.fake import NEVER, FakeCluster
 from tests.suites.conftest import Call
 
@@ -44,6 +45,11 @@ def option(script: str, name: str) -> str | None:
     """What ``script`` asks sbatch for by ``--name``."""
     found = re.search(rf"^#SBATCH --{name}(?:=(.*))?$", script, re.MULTILINE)
     return None if found is None else found[1] or ""
+
+
+def plans(out: Path) -> list[Path]:
+    """Those that tables would count as missing."""
+    return list((out / PLANS).glob("*"))
 
 
 def test_an_array_for_each_level(submit: Call, cluster: FakeCluster, tmp_path: Path) -> None:
@@ -154,6 +160,7 @@ def test_what_sbatch_refuses_is_submitted_by_the_same_command(
     assert last.startswith("slurm.submit: sbatch refused itmc-digits-") and told in last
     assert "1 array before it are submitted; submit again for the rest" in last
     assert "Traceback" not in answer.err
+    assert len(plans(out)) == 1  # the rest of it is missing, and known to be
     (page,) = ledger.read(out)
     assert [array.job for array in page.arrays] == ["101", None]
     assert status(out, "--all").out.count("was not submitted") == 4
@@ -177,10 +184,10 @@ def test_where_the_first_array_is_refused_nothing_is_left(
     last = answer.err.splitlines()[-1]
     assert last.startswith("slurm.submit: sbatch refused itmc-digits-") and told in last
     assert last.endswith(". Nothing is submitted; correct it and submit again")
-    assert ledger.read(out) == []
+    assert ledger.read(out) == [] and plans(out) == []
     cluster.refuses(NEVER, "")
     assert submit(*GRID, "--out", out).code == 0
-    assert len(ledger.read(out)) == 1 and len(cluster.scripts) == 3
+    assert len(ledger.read(out)) == 1 and len(cluster.scripts) == 3 and len(plans(out)) == 1
 
 
 def test_the_code_is_that_of_the_beginning(
@@ -216,8 +223,22 @@ def test_a_batch_that_cannot_be_parted_is_refused(
     assert answer.err.splitlines()[-1].startswith(
         "slurm.submit: training.batch_size 32 cannot be parted evenly between 3 processes"
     )
-    assert ledger.read(out) == []
+    assert ledger.read(out) == [] and plans(out) == []
     assert submit(*GRID, "--nodes", "4", *words, *batch).code == 0
+    assert len(plans(out)) == (not words)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_is_finished_is_not_judged_any_more(
+    submit: Call, tmp_path: Path, asked: Planned
+) -> None:
+    (run,) = (job for job in asked.plan.runs if job.run.method == "kd")
+    out = asked.places.out
+    finish(out, run.key)
+    train(out, run.key, 2, 1.0)
+    answer = submit(*GRID, "--judge-teacher", "--out", out)
+    said = "note: 1 finished run was not judged with their teacher; delete them or choose"
+    assert answer.code == 0 and said in answer.err
 
 
 def test_the_names_of_arrays_part_no_list(
@@ -272,6 +293,7 @@ def test_without_a_cluster_a_dry_run_only_notes_it(submit: Call, tmp_path: Path)
         "slurm.submit: there is no scontrol here: this is no machine of a SLURM cluster; choose "
         "--cluster local to run on this machine"
     )
+    assert plans(tmp_path / "out") == []
 
 
 @pytest.mark.usefixtures("cluster")
@@ -282,14 +304,24 @@ def test_without_a_cluster_a_dry_run_only_notes_it(submit: Call, tmp_path: Path)
         (("--time", "soon"), "--time 'soon'"),
         (("--cluster", "cloud"), "'cloud'"),
         (("--cluster", "local", "--nodes", "2"), "--nodes 2: this machine is one node"),
+        (("--cluster", "local", "--device", "cuda"), "--device cuda: this machine has 0 GPUs"),
+        (
+            ("--cluster", "local", "--device", "auto", "--gpus-per-node", "2"),
+            "--gpus-per-node 2: this machine has 0 GPUs",
+        ),
         (("--methods", "none_such"), "none_such"),
         (("--cluster-file", "none_such"), "allowed: cpu, gpu"),
         (("--unknown", "1"), "unrecognized arguments: --unknown 1"),
     ],
 )
 def test_wrong_usage_is_one_line(
-    submit: Call, tmp_path: Path, words: tuple[str, ...], named: str
+    submit: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    named: str,
 ) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     answer = submit(*GRID, *words, "--out", tmp_path / "out")
     assert answer.code == 2 and named in answer.err
     assert answer.err.count("\n") == 1 and answer.err.startswith("slurm.submit: ")

@@ -47,18 +47,19 @@ class Moment:
 
 
 def execute(
-    run: str, where: str, key: str, saving: dict[str, float], moment: Moment | None, to: Any
+    run: str, where: str, folder: Path, saving: dict[str, float], moment: Moment | None, to: Any
 ) -> None:
     """What a job's own process does, until ``moment``. Nothing of what is patched is put back.
 
-    ``run`` and ``where``: as JSON. ``saving``: arguments of ``Control``. ``to``: the connection.
+    ``run`` and ``where``: as JSON. ``folder``: the job's. ``saving``: arguments of ``Control``.
+    ``to``: the connection.
     """
     _draw_in_steps()
     if moment is not None:
         _arm(moment)
     worker.Control = partial(Control, **saving)  # type: ignore[assignment,misc]
     with few_images():
-        worker.child(run, where, key, "a job", to)
+        worker.child(run, where, folder, "a job", to)
 
 
 def die() -> None:

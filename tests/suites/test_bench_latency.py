@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,19 @@ def test_a_page_has_a_row_for_each_way_runtime_and_batch(
         assert int(pairs.strip(" |")) >= 3
 
 
+def test_only_runtimes_in_use_are_needed_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main([*SMALL]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs the package onnxruntime: pip install" in line
+    few = ["--batches", "1", "--compressions", "0.5", "--round-to", "1"]
+    assert main([*SMALL, "--runtimes", "torch", *few]) == 0
+    page = capsys.readouterr().out
+    assert f"torch {metadata.version('torch')}" in page and "onnxruntime" not in page
+
+
 def test_a_runtime_computes_what_the_network_does() -> None:
     config = NetworkConfig(backbone="digits_convnet", bottleneck=8, classes=4, image_size=32)
     network, images = build(config).eval(), torch.rand(3, 3, 32, 32)
@@ -60,6 +75,8 @@ def test_a_runtime_computes_what_the_network_does() -> None:
         (["--threads", "0"], "whole number >= 1"),
         (["--image-size", "4"], "whole number >= 8"),
         (["--out", "/nowhere/latency.md"], "does not exist"),
+        (["--out", "/"], "--out '/' is no file"),
+        (["--compressions", "0.5,0.9999", "--round-to", "1"], "cannot be reached: with the floors"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -149,6 +149,7 @@ def test_without_a_subcommand_it_measures_steps(capsys: pytest.CaptureFixture[st
         (["--seconds", "1"], "not allowed with"),
         (["--json", "/nowhere/step.json"], "--json: the folder '/nowhere' does not exist"),
         (["--out", "/nowhere/step.md"], "--out: the folder '/nowhere' does not exist"),
+        (["--json", "/"], "--json '/' is no file"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -158,6 +159,14 @@ def test_wrong_usage_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert said in lines[-1] and lines[-1].startswith("suites.bench: ")
     assert sum(line.startswith("suites.bench: ") for line in lines) == 1
+
+
+def test_what_cannot_be_that_small_is_said_before_anything_is_timed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["step", *SMALL, "--methods", "itmc", "--compressions", "0,0.9999"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be reached" in error and "itmc c=0" not in error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

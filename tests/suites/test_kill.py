@@ -105,7 +105,8 @@ class Starter:
         """
         receiver, sender = self.processes.Pipe(duplex=False)
         arguments = (
-            job.run.model_dump_json(), self.where.model_dump_json(), job.key, self.saving, moment,
+            job.run.model_dump_json(), self.where.model_dump_json(),
+            job_folder(self.where.out, job.key, job.is_run), self.saving, moment,
             sender,
         )  # fmt: skip
         process = self.processes.Process(target=kills.execute, args=arguments, daemon=True)

@@ -131,7 +131,9 @@ def _peer(run: str, where: str, duration: float, pause: str, connection: Connect
     Adapt.losses = losses  # type: ignore[method-assign]
     worker.leased = partial(leased, duration=duration)  # type: ignore[assignment]
     with few_images():
-        worker.child(run, where, RunConfig.model_validate_json(run).key, "the run", connection)
+        key = RunConfig.model_validate_json(run).key
+        folder = Places.model_validate_json(where).out / key
+        worker.child(run, where, folder, "the run", connection)
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -20,6 +20,7 @@ from itmc.training.control import Control, Stopped
 from itmc.training.method import methods
 from suites import worker
 from suites.config import Places
+from suites.folders import recorded_failure
 from suites.lease import LeaseLostError
 from suites.plan import Job, plan
 from tests.suites.tiny_runs import (
@@ -163,5 +164,18 @@ def test_a_job_that_stops_is_no_failure(
     where = Places(out=tmp_path, data=tmp_path, threads=1)
     sent: list[tuple[str, ...]] = []
     connection = SimpleNamespace(send=sent.append)
-    worker.child(run.model_dump_json(), where.model_dump_json(), run.key, "itmc", connection)
+    folder = tmp_path / run.key
+    worker.child(run.model_dump_json(), where.model_dump_json(), folder, "itmc", connection)
     assert sent == [message] and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_redirect_output", silent)
+    where, folder = Places(out=tmp_path, data=tmp_path, threads=1), tmp_path / "0123"
+    run = config("itmc").model_dump_json().replace('"lr":0.05', '"lr":null')
+    sent: list[tuple[str, ...]] = []
+    connection = SimpleNamespace(send=sent.append)
+    worker.child(run, where.model_dump_json(), folder, "itmc", connection)
+    ((word, reason),) = sent
+    assert word == "failed" and recorded_failure(folder) == reason
+    assert reason.startswith("ValidationError") and "RunConfig" in reason

@@ -12,9 +12,14 @@ import pytest
 import torch
 
 from itmc.cost import count_macs
+from itmc.domains.progress import Silent
 from itmc.networks.build import NetworkConfig, build, example
 from itmc.networks.spec import load_network
 from results.details import GUIDANCE
+from suites.display import display
+from suites.folders import PROGRESS, RECORD
+from suites.planning import planned
+from suites.run import _parser
 from tests.suites.conftest import SMALL, Call
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -129,6 +134,32 @@ def test_wrong_usage_is_one_line(here: Call, arguments: list[str], said: str) ->
     answer = here(*arguments, "--dry-run")
     assert answer.code == 2
     assert answer.err.splitlines()[-1].startswith("suites.run: ") and said in answer.err
+
+
+@pytest.mark.parametrize(
+    ("finished", "said"),
+    [
+        ("kd", "note: 1 finished run was not judged with their teacher; delete them or choose"),
+        ("kd,itmc", "note: 2 finished runs were not judged with their teacher; delete"),
+        ("dan_student", ""),
+    ],
+)
+def test_what_is_finished_is_not_judged_any_more(
+    finished: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = _parser().parse_args([*COMMAND, "--judge-teacher", "--out", str(tmp_path)])
+    asked = planned(options, Silent())
+    for job in asked.plan.runs:
+        (tmp_path / job.key).mkdir()
+        # One that has been judged: of a target without labels it says nothing.
+        epoch = "{}" if job.run.method in finished.split(",") else '{"guidance": null}'
+        (tmp_path / job.key / PROGRESS).write_text(f'{{"guidance": {{}}}}\n{epoch}\n')
+        (tmp_path / job.key / RECORD).write_text("{}")
+    with display() as screen:
+        screen.begin(asked.plan, asked.places)
+        screen.begin(asked.plan, asked.places.model_copy(update={"judge_teacher": False}))
+    notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == bool(said) and all(note.startswith(said) for note in notes)
 
 
 def test_judging_the_teacher_changes_nothing_else(cli: Cli, tmp_path: Path) -> None:

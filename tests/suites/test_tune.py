@@ -13,9 +13,12 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
+from itmc.domains.prepare import prepare
 from suites import tune
 from suites.config import SUITES, load_suite
+from suites.folders import record_failure
 from tests.suites.conftest import Answer
+from tests.suites.pictures import collection
 
 TUNING = {
     "tasks": ["hand->print"],
@@ -106,6 +109,47 @@ def test_target_accuracy_neither_decides_nor_shows(
     assert "on target" not in first.err + first.out
 
 
+def test_a_part_of_the_methods_loses_nothing_of_the_others(
+    tuned: tuple[Path, Answer], call: Call, tmp_path: Path
+) -> None:
+    out, _ = tuned
+    before = (out / "tuned.yaml").read_bytes(), (out / "trials.csv").read_bytes()
+    assert call(suite_file(tmp_path), "--methods", "dan", "--out", out).code == 0
+    assert before == ((out / "tuned.yaml").read_bytes(), (out / "trials.csv").read_bytes())
+    # Of a grid that is not done nothing is chosen, unless a trial of it has failed.
+    gone = next(path.parent for path in out.glob("*/record.json") if "alpha" in path.read_text())
+    (gone / "record.json").unlink()
+    assert "kd" not in call(suite_file(tmp_path), "--methods", "dan", "--out", out).out
+    record_failure(gone, "a trial", "reason")
+    assert "kd" in call(suite_file(tmp_path), "--methods", "dan", "--out", out).out
+
+
+def test_the_data_are_prepared_once(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return prepare(*arguments)
+
+    monkeypatch.setattr("suites.plan.prepare", counted)
+    assert call(suite_file(tmp_path), "--dry-run", "--out", tmp_path / "out").code == 0
+    assert len(calls) == 1
+
+
+def test_images_of_ones_own_are_found_from_the_tuned_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    suite = load_suite("mine", {"tuning": TUNING | {"tasks": ["a->b"]}})
+    _, written = tune._write(suite, [], [], tmp_path / "out")
+    again = load_suite(str(written), {})
+    assert again.spec.domains.keys() == {"a", "b"} and again.spec.own == suite.spec.own
+
+
 def test_a_trial_without_all_its_runs_is_not_chosen(
     tuned: tuple[Path, Answer], call: Call, tmp_path: Path
 ) -> None:
@@ -132,7 +176,7 @@ def kd_trials(suite: Any, out: Path) -> list[tune.Trial]:
     from suites.config import Places
 
     return tune._trials(
-        suite, method("kd"), Places(out=out, data=default_store() / "digits"), Silent()
+        suite, [method("kd")], Places(out=out, data=default_store() / "digits"), Silent()
     )
 
 

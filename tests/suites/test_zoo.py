@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ def test_a_page_says_what_passes_and_why_the_rest_does_not(
     page = out.read_text()
     assert "1 of 2 backbones pass, from 1 families; 1 refused, 0 failed" in page
     assert "saving, loading, pt2" in page
+    assert f"`python -m suites.zoo {shlex.join(arguments)}`" in page
     passed, refused = row(page, "digits_convnet"), row(page, "timm/mixnet_s")
     assert passed[-1] == "pass"
     before, after = (float(part) for part in passed[3].split(" → "))
@@ -82,7 +85,9 @@ def test_a_loaded_network_that_differs_is_no_pass(
         (["--export", "tflite"], "allowed: onnx, pt2, none"),
         (["--only", "resnet81"], "did you mean"),
         (["--only", "resnet18@big"], "NAME@PIXELS"),
+        (["--only", "resnet18@4"], "'4' is no size; write NAME@PIXELS, at least 8"),
         (["--out", "/nowhere/zoo.md"], "does not exist"),
+        (["--out", "/"], "--out '/' is no file"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -92,6 +97,34 @@ def test_wrong_usage_is_one_line(
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not (tmp_path / "zoo.md").exists()
+
+
+def test_without_the_packages_of_onnx_it_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(zoo, "apart", passed)
+    out = ["--only", "digits_convnet", "--out", str(tmp_path / "zoo.md")]
+    assert zoo.main(out) == 2
+    assert "needs the package onnxruntime: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "zoo.md").exists()
+    assert zoo.main([*out, "--export", "pt2"]) == 0
+
+
+def test_only_the_full_list_goes_to_the_page_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(zoo, "apart", passed)
+    monkeypatch.setattr(zoo, "PAGE", tmp_path / "zoo.md")
+    assert zoo.main(["--only", "digits_convnet"]) == 0
+    assert row(capsys.readouterr().out, "digits_convnet")[-1] == "pass"
+    assert not (tmp_path / "zoo.md").exists()
+    assert zoo.main([]) == 0
+    assert "Made by `python -m suites.zoo`." in (tmp_path / "zoo.md").read_text()
+
+
+def passed(_: object, family: str, name: str, *__: object) -> Outcome:
+    return Outcome(family, name.partition("@")[0], 32)
 
 
 def test_every_family_of_the_issue_is_there() -> None:
