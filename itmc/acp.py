@@ -89,8 +89,10 @@ class ACP:
         self._measured: Savings = {}  # microseconds, of the unpruned student
         self._loss_sum, self._steps = torch.zeros(()), 0
         self._level: float | None = None  # the student's loss before the last event
-        self._asked = 0.0  # share of MACs that the last event was to have removed
         self._look_at(student)
+        # The share of MACs that the last event was to have removed. A student that comes within the
+        # budget, narrow from its start, has nothing more to lose.
+        self._asked = compression if self._meets(compression) else 0.0
         self.survivors = all_units(self.groups)
         # Floors refer to the unpruned widths, so they are taken before the first event.
         self._limits = Limits(
@@ -186,11 +188,12 @@ class ACP:
         whole budget takes place, once: what is near enough for it is near enough for all methods,
         which get there in one step.
         """
-        if asked <= self._asked:
-            return False
-        unpruned = self._context.unpruned_macs
         is_last = asked >= self._compression
-        return is_last or not meets(self._macs, (1 - asked) * unpruned, unpruned)
+        return asked > self._asked and (is_last or not self._meets(asked))
+
+    def _meets(self, compression: float) -> bool:
+        unpruned = self._context.unpruned_macs
+        return meets(self._macs, (1 - compression) * unpruned, unpruned)
 
     def _look_at(self, student: Network) -> None:
         """Find the coupled groups of ``student`` as it is shaped now."""

@@ -73,7 +73,8 @@ AnyDataset = Annotated[
 ]
 """A dataset of the catalog by its name, or the user's own."""
 Tasks = Annotated[list[str], AfterValidator(_distinct)]
-Compressions = Annotated[list[float], AfterValidator(_shares), AfterValidator(_distinct)]
+_Number = Annotated[float, Field(allow_inf_nan=True)]  # told with the range that is allowed
+Compressions = Annotated[list[_Number], AfterValidator(_shares), AfterValidator(_distinct)]
 Seeds = Annotated[list[int], AfterValidator(_not_negative), AfterValidator(_distinct)]
 
 

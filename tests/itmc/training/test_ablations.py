@@ -74,6 +74,8 @@ def test_tkd_only_is_narrow_from_the_start_and_stays_as_it_is(tmp_path: Path) ->
     before = count_macs(stage.student, task.example)
     history = tiny.run(stage, tmp_path)
     assert [entry["macs"] for entry in history] == [before] * 4
+    # No event at all: even one that removes nothing estimates BatchNorm's statistics anew.
+    assert not stage.acp._is_pruning() and stage.state()["acp"]["level"] is None
     assert set(stage.learners) == {"teacher", "student"}
 
 
