@@ -29,6 +29,20 @@ def _with_precision(record: Record) -> Record:
     return {**record, "schema": 4, "training": training}
 
 
+def _with_discrepancy(record: Record) -> Record:
+    """Schema 4 had the temperature of MCC and the margin of MDD with the references of that name;
+    all others had the papers' values."""
+    training, method = record.get("training"), record.get("method")
+    if isinstance(training, dict) and isinstance(method, dict):
+        knobs, name = method.get("knobs"), method.get("name")
+        own = dict(knobs) if isinstance(knobs, dict) else {}
+        temperature = own.pop("temperature", 2.5) if name == "mcc" else 2.5
+        margin = own.pop("margin", 4.0) if name == "mdd" else 4.0
+        training = {"mcc_temperature": temperature, "mdd_margin": margin, **training}
+        method = {**method, "knobs": own} if isinstance(knobs, dict) else method
+    return {**record, "schema": 5, "training": training, "method": method}
+
+
 def _unpruned(record: Record, method: Record) -> str | None:
     """By the hyper-parameter that named it, or the name of a narrow student."""
     compression = record.get("compression")
@@ -44,4 +58,7 @@ def _unpruned(record: Record, method: Record) -> str | None:
 
 
 # From schema 1, 2, … to the next.
-MIGRATIONS: tuple[Callable[[Record], Record], ...] = (_with_scores, _with_command, _with_precision)
+MIGRATIONS: tuple[Callable[[Record], Record], ...] = (
+    *(_with_scores, _with_command),
+    *(_with_precision, _with_discrepancy),
+)

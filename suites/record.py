@@ -30,7 +30,7 @@ from suites.bench.machine import processor
 from suites.config import Places, RunConfig
 from suites.plan import images_per_epoch
 
-SCHEMA = 4
+SCHEMA = 5
 _GUIDANCE = ("teacher", "agrees_right", "agrees_wrong")
 _VERSIONS = ("torch", "torchvision", "timm", "torch-pruning", "fvcore", "numpy", "scikit-learn")
 

@@ -37,12 +37,15 @@ _EXACT_UP_TO, _PROJECTED = 4096, 1024
 
 
 class DiscrepancySettings(Frozen):
-    """What some of the choices depend on besides; the papers' values."""
+    """What some of the choices depend on besides; by default the papers' values."""
 
+    discriminator: int = Field(1024, ge=1)
+    """Hidden width of adversarial discriminators."""
     mcc_temperature: float = Field(MCC_TEMPERATURE, gt=0)
-    """MCC's temperature T."""
+    """MCC's temperature T, by which the target's logits are divided."""
     mdd_margin: float = Field(MDD_MARGIN, gt=0)
-    """MDD's factor gamma on the source's part, the exponential of the margin."""
+    """MDD's factor gamma on the source's part of the disparity, the exponential of the margin (2 to
+    4 in the paper)."""
 
 
 class Discrepancy(nn.Module, ABC):
@@ -176,18 +179,9 @@ class MDD(Discrepancy):
         )
 
 
-def create(
-    name: str,
-    features: int,
-    classes: int,
-    hidden: int,
-    settings: DiscrepancySettings | None = None,
-) -> Discrepancy:
-    """The discrepancy called ``name``, for features and logits of these widths.
-
-    ``hidden`` is the width of a discriminator's or adversary's hidden layers, where there is one.
-    """
-    settings = settings or DiscrepancySettings()
+def create(name: str, features: int, classes: int, settings: DiscrepancySettings) -> Discrepancy:
+    """The discrepancy called ``name``, for features and logits of these widths."""
+    hidden = settings.discriminator
     choices: dict[str, Callable[[], Discrepancy]] = {
         "dan": DAN,
         "jan": JAN,

@@ -16,7 +16,7 @@ from torch import Tensor
 from itmc.config import Frozen
 from itmc.domains.batches import Batch
 from itmc.losses import discrepancy as discrepancies
-from itmc.losses.discrepancy import Discrepancy, DiscrepancyName, DiscrepancySettings
+from itmc.losses.discrepancy import Discrepancy, DiscrepancyName
 from itmc.networks.build import Network
 from itmc.pruning.shrink import Shrink, shrink
 from itmc.seeding import seeded
@@ -39,8 +39,6 @@ class Adapt(Stage):
         discrepancy: DiscrepancyName | None = None
         weight: float = Field(1.0, ge=0)
         """Factor on the discrepancy, beside its ramp."""
-        settings: DiscrepancySettings = DiscrepancySettings()
-        """What some discrepancies depend on besides."""
         continues: bool = False
         """Go on with the discriminator of the stage before, which has the same discrepancy."""
         since: float = Field(0.0, ge=0, le=STUDENT_ROUNDS)
@@ -63,9 +61,7 @@ class Adapt(Stage):
         network, before = start.network, start.discrepancy if knobs.continues else None
         if knobs.shrink is not None:
             shrink(network, knobs.shrink, context, source_loss, self.domains(knobs))
-        self.learners = {
-            "student": learner(network, knobs.discrepancy, context, before, knobs.settings)
-        }
+        self.learners = {"student": learner(network, knobs.discrepancy, context, before)}
 
     @classmethod
     def node(cls, start: Node | None, network: Role = "student", **knobs: Any) -> Node:
@@ -136,7 +132,6 @@ def learner(
     discrepancy: DiscrepancyName | None,
     context: Context,
     before: Mapping[str, Tensor] | None = None,
-    settings: DiscrepancySettings | None = None,
 ) -> Learner:
     """``network`` with a new optimiser, and the discrepancy called so (or none).
 
@@ -147,11 +142,7 @@ def learner(
         config = context.network
         with seeded("discrepancy", discrepancy, context.seed):
             term = discrepancies.create(
-                discrepancy,
-                config.bottleneck,
-                config.classes,
-                context.training.discriminator,
-                settings,
+                discrepancy, config.bottleneck, config.classes, context.training
             )
         if before:
             term.load_state_dict(before)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from itmc.config import Frozen
+from itmc.losses.discrepancy import DiscrepancySettings
 from itmc.training.precision import Asked
 
 # Epochs of a student, from its start to its end, in units of the suite's: as many as it takes to
@@ -16,8 +16,12 @@ from itmc.training.precision import Asked
 STUDENT_ROUNDS = 2.0
 
 
-class TrainingConfig(Frozen):
-    """Optimisation of one stage; the defaults are the field's (Long et al. 2018, and its code)."""
+class TrainingConfig(DiscrepancySettings):
+    """Optimisation of one stage; the defaults are the field's (Long et al. 2018, and its code).
+
+    What a discrepancy depends on besides is the suite's and no method's, so that a discrepancy is
+    the same in all that use it: references, teachers and students.
+    """
 
     epochs: int = Field(20, ge=1)
     """Epochs of adaptation of the unpruned network; a compressed student has twice as many in all,
@@ -41,8 +45,6 @@ class TrainingConfig(Frozen):
     """Steepness of the adaptation ramp gamma(p) = 2 / (1 + exp(-ramp p)) - 1."""
     bn: Literal["joint", "split"] = "joint"
     """Whether source and target pass through BatchNorm together or one after the other."""
-    discriminator: int = Field(1024, ge=1)
-    """Hidden width of adversarial discriminators."""
     precision: Asked = "auto"
     """What networks compute in: fp32, bf16 (mixed, see ``Compute``), or what is fast on the device,
     which is settled when a grid is planned."""

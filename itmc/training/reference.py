@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from itmc.config import Frozen
-from itmc.losses.discrepancy import DiscrepancyName, DiscrepancySettings
+from itmc.losses.discrepancy import DiscrepancyName
 from itmc.training.adapt import Adapt
 from itmc.training.method import Method, Node, Start
 
@@ -27,14 +27,4 @@ class Reference(Method):
 
     @classmethod
     def recipe(cls, knobs: Any, compression: float, start: Start) -> Node:
-        return Adapt.node(
-            start.student,
-            discrepancy=cls.discrepancy,
-            weight=knobs.weight,
-            settings=cls.settings(knobs),
-        )
-
-    @classmethod
-    def settings(cls, knobs: Any) -> DiscrepancySettings:
-        """What the discrepancy depends on besides."""
-        return DiscrepancySettings()
+        return Adapt.node(start.student, discrepancy=cls.discrepancy, weight=knobs.weight)

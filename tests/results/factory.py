@@ -40,7 +40,7 @@ def record(
         },
     }
     made: dict[str, Any] = {
-        "schema": 4,
+        "schema": 5,
         "command": f"python -m suites.run digits --methods {method} --seeds {seed}".split(),
         "suite": "digits",
         "dataset": {"name": "digits", "digest": "sha256:0"},

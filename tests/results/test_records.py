@@ -200,11 +200,32 @@ def test_a_record_of_schema_3_was_trained_in_the_precision_of_its_environment(
     tmp_path: Path,
 ) -> None:
     """So it stands in one table with those that say it in their training, as they now do."""
-    new = record(seed=0, training={"epochs": 6, "precision": "fp32"})
+    papers = {"mcc_temperature": 2.5, "mdd_margin": 4.0}
+    new = record(seed=0, training={"epochs": 6, "precision": "fp32", **papers})
     write(tmp_path, new, record(seed=1, schema=3, training={"epochs": 6}))
     frame = read([tmp_path]).frame
     assert frame["conditions"].nunique() == 1
     assert '"precision": "fp32"' in frame["conditions"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "said"),
+    [
+        ("mcc", {"weight": 1, "temperature": 1.5}, {"mcc_temperature": 1.5, "mdd_margin": 4.0}),
+        ("mdd", {"weight": 1, "margin": 2.0}, {"mcc_temperature": 2.5, "mdd_margin": 2.0}),
+        ("kd", {"temperature": 4.0}, {"mcc_temperature": 2.5, "mdd_margin": 4.0}),
+    ],
+)
+def test_schema_4_had_what_a_discrepancy_depends_on_with_its_reference(
+    tmp_path: Path, name: str, knobs: dict[str, Any], said: dict[str, float]
+) -> None:
+    """And the papers' values for all others; KD's temperature is another thing."""
+    old = record(name, schema=4, training={"epochs": 6})
+    old["method"]["knobs"] = knobs
+    row = read([write(tmp_path, old)]).frame.iloc[0]
+    assert json.loads(row["conditions"])["training"] == {"epochs": 6, **said}
+    kept = {key: value for key, value in knobs.items() if name == "kd" or key == "weight"}
+    assert json.loads(row["knobs"]) == kept
 
 
 @pytest.mark.parametrize(

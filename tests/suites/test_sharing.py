@@ -50,6 +50,21 @@ def test_one_adapted_network_serves_all_that_start_from_it(planned: Planned) -> 
     ]
 
 
+def test_a_discrepancy_is_the_same_in_a_reference_and_in_what_is_adapted_by_it(
+    planned: Planned,
+) -> None:
+    """What it depends on besides is the suite's, so KD's teacher is the reference itself."""
+    names, methods = ["mcc", "kd", "itmc"], {"kd": {"teacher": "mcc"}}
+    made = planned(names, methods=methods)
+    other = planned(names, methods=methods, training={"mcc_temperature": 1.5})
+    for plan_ in (made, other):
+        (reference,) = (job for job in plan_.runs if job.run.method == "mcc")
+        (kd,) = (job for job in plan_.runs if job.run.method == "kd")
+        last = reference.run.stage_key(reference.run.recipe())
+        assert last in {kd.run.stage_key(node) for node in kd.run.recipe().walk()}
+    assert not {job.key for job in made.jobs} & {job.key for job in other.jobs}
+
+
 def test_the_plan_shows_what_is_shared(here: Call) -> None:
     shown = here("digits", "--methods", ",".join(METHODS), *SMALL, "--dry-run").out
     assert "adapt by mcc, hand->print seed 0" in shown and "for 4 runs" in shown

@@ -19,6 +19,7 @@ from itmc.networks.build import Outputs
 NAMES = get_args(DiscrepancyName)
 ADVERSARIAL = ("dann", "cdan", "cdan_e", "mdd")
 LABELS = torch.tensor([0, 1, 2, 0])
+SETTINGS = discrepancy.DiscrepancySettings(discriminator=8)
 
 
 def outputs(count: int, seed: int, dtype: torch.dtype = torch.float64) -> Outputs:
@@ -30,7 +31,7 @@ def outputs(count: int, seed: int, dtype: torch.dtype = torch.float64) -> Output
 
 def create(name: str) -> discrepancy.Discrepancy:
     torch.manual_seed(0)
-    return discrepancy.create(name, features=6, classes=3, hidden=8).double()
+    return discrepancy.create(name, features=6, classes=3, settings=SETTINGS).double()
 
 
 def discriminator_of(term: discrepancy.Discrepancy) -> nn.Module:
@@ -171,11 +172,9 @@ def test_every_name_of_the_type_can_be_created() -> None:
 
 
 def test_cdan_projects_at_random_only_where_the_product_is_large() -> None:
-    assert discrepancy.create("cdan", 256, 16, 8).get_submodule("discriminator")[0].in_features == (
-        4096
-    )
-    large = discrepancy.create("cdan", 256, 17, 8)
-    assert large.get_submodule("discriminator")[0].in_features == 1024
+    exact, large = (discrepancy.create("cdan", 256, classes, SETTINGS) for classes in (16, 17))
+    assert discriminator_of(exact)[0].in_features == 4096
+    assert discriminator_of(large)[0].in_features == 1024
     assert set(large.get_submodule("projection").state_dict()) == {"of_features", "of_classes"}
 
 
@@ -184,7 +183,7 @@ def test_bfloat16_outputs_are_compared_in_float32(name: str) -> None:
     half = outputs(4, 0, torch.bfloat16), outputs(4, 1, torch.bfloat16)
     raised = [Outputs(o.features.double(), o.logits.double()) for o in half]
     torch.manual_seed(0)
-    term = discrepancy.create(name, features=6, classes=3, hidden=8)
+    term = discrepancy.create(name, features=6, classes=3, settings=SETTINGS)
     loss = term(*half, LABELS, 1.0)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(term.double()(*raised, LABELS, 1.0).item(), rel=1e-4)
@@ -212,4 +211,4 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
         UsageError, match=r"'moral'.*dan, jan, lmmd, coral, mcc, dann, cdan, cdan_e, mdd"
     ):
-        discrepancy.create("moral", 6, 3, 8)
+        discrepancy.create("moral", 6, 3, SETTINGS)

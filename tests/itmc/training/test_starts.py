@@ -79,3 +79,19 @@ def test_adaptation_goes_on_with_the_discriminator_it_had(name: str) -> None:
     stage: Stage = node.stage(node.knobs, task, inputs)
     term = stage.learners["student"].discrepancy
     assert term is not None and tiny.same(term.state_dict(), handover.discrepancy)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    [("mcc", {}), ("mcc_student", {}), ("tcp", {"discrepancy": "mcc"}),
+     ("itmc", {"discrepancy": "mcc"}), ("kd_stda", {"discrepancy": "mcc"})],
+)  # fmt: skip
+def test_what_a_discrepancy_depends_on_is_the_suites(name: str, knobs: dict[str, Any]) -> None:
+    """So that it is the same for reference, teacher and student."""
+    node = tiny.recipe(name, **knobs)
+    task = tiny.context(mcc_temperature=1.25)
+    inputs: dict[str, Any] = {r: Handover(task.fresh_network(), {}) for r in node.inputs}
+    stage: Stage = node.stage(node.knobs, task, inputs)
+    terms = [one.discrepancy for one in stage.learners.values() if one.discrepancy is not None]
+    assert [getattr(term, "temperature", None) for term in terms] == [1.25] * len(terms)
+    assert len(terms) == (2 if name == "itmc" else 1)
