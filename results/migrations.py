@@ -59,6 +59,8 @@ def _unpruned(record: Record, method: Record) -> str | None:
 
 # From schema 1, 2, … to the next.
 MIGRATIONS: tuple[Callable[[Record], Record], ...] = (
-    *(_with_scores, _with_command),
-    *(_with_precision, _with_discrepancy),
+    _with_scores,
+    _with_command,
+    _with_precision,
+    _with_discrepancy,
 )
