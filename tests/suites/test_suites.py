@@ -12,7 +12,7 @@ from suites.config import SuiteConfig, load_suite, suite_names
 
 TASKS = {
     "ablation": 3, "classic_digits": 4, "digits": 3, "domainnet": 30, "image_clef": 6,
-    "office31": 6, "office31_mobilenet_v2": 3, "office_caltech": 12, "office_home": 12,
+    "office31": 6, "office31_mobilenet_v2": 6, "office_caltech": 12, "office_home": 12,
     "visda2017": 1,
 }  # fmt: skip
 
