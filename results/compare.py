@@ -25,7 +25,7 @@ from results.render import (
 from results.sheet import MISSING, Document, Line, Section, Sheet, Text
 from results.statistics import CONFIDENCE
 
-ALL = "all"
+ALL, REFERENCES = "all", "references"
 # Of the shares that an interval may cover; a bootstrap has nothing to say of rarer cases.
 _HIGHEST = 0.999
 _HEAD = (
@@ -190,7 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--b",
         metavar="METHODS",
         default=ALL,
-        help="the others, between commas (default: %(default)s, that is all compressed methods)",
+        help="the others, between commas: names, all (that compress; the default), or references "
+        "(all that do not: beside each compression, and without a rank)",
     )
     built.add_argument(
         "--confidence",
@@ -213,33 +214,37 @@ def _command(arguments: argparse.Namespace, records: Records) -> None:
     if not shown:
         raise ResultsError(
             f"--a {arguments.a} --b {arguments.b}: no setting has both; "
-            "a needs another compressed method beside it"
+            "a needs another compressed method beside it, or a reference"
         )
     settings = {made.setting for made in shown}
     for comparison in found:
         if comparison.setting not in settings:
             where = f"{comparison.setting.suite}: {comparison.setting.describe()}"
             say(f"no differences from {arguments.a} in {where}")
-    ranked = ranks(records, *options, None if others is None else [arguments.a, *others])
+    ranked = ranks(records, *options, [arguments.a, *others])
     deliver(document(shown, ranked), arguments)
 
 
-def _chosen(a: str, b: str, found: Sequence[Comparison]) -> list[str] | None:
-    """The names in `--b`; None for all.
+def _chosen(a: str, b: str, found: Sequence[Comparison]) -> list[str]:
+    """The names in `--b`, those of a group for the group.
 
     Raises:
-        ResultsError: a name is not that of a compressed method, or a is among b.
+        ResultsError: a is no compressed method or is among b, or b has a name of no method.
     """
-    others = None if b == ALL else list(split_names(b))
-    there = sorted({name for comparison in found for name in comparison.compressed()})
-    given = [("--a", a), *(("--b", name) for name in others or ())]
-    for option, name in given:
-        if name not in there:
-            names = ", ".join(there) or "none"
-            raise ResultsError(f"{option} {name!r}: no such method; compressed are: {names}")
-    if others is not None and a in others:
+    compressed = sorted({name for comparison in found for name in comparison.compressed()})
+    others = sorted({name for comparison in found for name in comparison.uncompressed()})
+    groups = {ALL: [name for name in compressed if name != a], REFERENCES: others}
+    asked = [name for given in split_names(b) for name in groups.get(given, [given])]
+    allowed = f"compressed are: {', '.join(compressed) or 'none'}"
+    if a not in compressed:
+        raise ResultsError(f"--a {a!r}: no such method; {allowed}")
+    for name in asked:
+        if name not in {*compressed, *others}:
+            allowed += f"; references are: {', '.join(others) or 'none'}"
+            raise ResultsError(f"--b {name!r}: no such method; {allowed}")
+    if a in asked:
         raise ResultsError(f"--b {a!r}: the same as --a; give others, or {ALL}")
-    return others
+    return asked
 
 
 if __name__ == "__main__":

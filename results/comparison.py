@@ -101,6 +101,12 @@ class Comparison:
         names = set(self.frame.loc[self.frame["compression"] > 0, "method"])
         return [method for method in method_order(self) if method in names]
 
+    def uncompressed(self) -> list[str]:
+        """The methods that have runs at 0 alone, in the order of tables."""
+        compressed = set(self.compressed())
+        names = set(self.frame["method"]) - compressed
+        return [method for method in method_order(self) if method in names]
+
     def describe(self, method: str) -> tuple[str, str]:
         """A method's label and group."""
         return self._described[method]

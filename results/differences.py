@@ -135,16 +135,17 @@ def differences(
         selection: a key of `schema.SELECTIONS`; None for each protocol's own.
         metric: a key of `schema.METRICS`.
         confidence: of the intervals, in (0, 1).
-        others: names of compressed methods to compare it with; None for all.
+        others: names of methods to compare it with; None for all that compress. One that does
+            not stands beside each compression with the same runs.
     """
     made = []
     for comparison in comparisons(records.frame, records.missing):
         compressed = comparison.compressed()
-        compared = [
-            method
-            for method in compressed
-            if method != reference and (others is None or method in others)
-        ]
+        if others is None:
+            compared = [method for method in compressed if method != reference]
+        else:
+            there = (*comparison.uncompressed(), *compressed)
+            compared = [method for method in there if method in others]
         if reference in compressed and compared:
             chosen = comparison.setting.selection(selection)
             blocks = _blocks(comparison, reference, compared, chosen, metric, confidence)
@@ -159,6 +160,7 @@ def differences(
                     blocks=blocks,
                     notes=(
                         *_notes([row for _, rows in blocks for row in rows], confidence),
+                        *_uncompressed_note(comparison, compared),
                         *gap_notes(comparison, records),
                     ),
                 )
@@ -169,12 +171,16 @@ def differences(
 def accuracies(
     comparison: Comparison, selection: str, metric: str, compression: float
 ) -> pd.DataFrame:
-    """Percent, a row a (task, seed) and a column a method; NaN where there is none."""
-    runs = comparison.frame[comparison.frame["compression"] == compression]
+    """Percent, a row a (task, seed) and a column a method; NaN where there is none.
+
+    What compresses nothing has the same column whatever the compression.
+    """
+    uncompressed, frame = comparison.uncompressed(), comparison.frame
+    runs = frame[(frame["compression"] == compression) | frame["method"].isin(uncompressed)]
     wide = runs.pivot(
         index=["task", "seed"], columns="method", values=accuracy_column(selection, metric)
     )
-    return wide.astype(float).reindex(columns=comparison.compressed())
+    return wide.astype(float).reindex(columns=[*uncompressed, *comparison.compressed()])
 
 
 def _blocks(
@@ -200,6 +206,14 @@ def _blocks(
         found = tuple(replace(row, holm=p) for row, p in zip(rows, corrected, strict=True))
         blocks.append((compression, found))
     return tuple(blocks)
+
+
+def _uncompressed_note(comparison: Comparison, compared: Collection[str]) -> list[str]:
+    there = [method for method in comparison.uncompressed() if method in compared]
+    if not there:
+        return []
+    labels = ", ".join(comparison.describe(method)[0] for method in there)
+    return [f"Uncompressed, with the same runs beside each compression: {labels}."]
 
 
 def _notes(rows: Sequence[Difference], confidence: float) -> list[str]:

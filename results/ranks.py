@@ -79,7 +79,7 @@ def ranks(
         selection: a key of `schema.SELECTIONS`; None for each protocol's own.
         metric: a key of `schema.METRICS`.
         confidence: 1 minus the level of Nemenyi's test.
-        methods: names of compressed methods to rank; None for all.
+        methods: names of compressed methods to rank; None for all. Others are not ranked.
     """
     made = []
     for comparison in comparisons(records.frame, records.missing):
@@ -87,9 +87,8 @@ def ranks(
         for compression in comparison.compressions():
             if compression == 0:
                 continue
-            values = accuracies(comparison, chosen, metric, compression).round(DIGITS)
-            if methods is not None:
-                values = values[[method for method in values if method in methods]]
+            asked = [m for m in comparison.compressed() if methods is None or m in methods]
+            values = accuracies(comparison, chosen, metric, compression)[asked].round(DIGITS)
             values = values.dropna(how="all")
             enough = values.notna().sum() >= len(values) / 2
             shared = values.loc[:, enough].dropna()

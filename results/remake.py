@@ -45,26 +45,28 @@ def _table(leaderboard: str, out: str) -> Made:
     return Made(leaderboard, out, table.main, (*columns, "--format", "markdown"), by_run=True)
 
 
-def _comparison(leaderboard: str, out: str, tasks: str | None = None) -> Made:
-    of_tasks = ("--tasks", tasks) if tasks else ()
-    return Made(leaderboard, out, compare.main, (*of_tasks, "--format", "markdown"))
+def _comparison(leaderboard: str, out: str, *options: str) -> Made:
+    return Made(leaderboard, out, compare.main, (*options, "--format", "markdown"))
 
 
 def _plots(leaderboard: str, out: str, kinds: str) -> Made:
     return Made(leaderboard, out, plot.main, ("--kind", kinds, "--format", "png"))
 
 
+_UNTUNED = "hand->scene,print->hand,scene->print"
 # One more leaderboard is a few more lines here.
 ALL = (
     _table("digits", "digits/table.md"),
     _comparison("digits", "digits/comparison.md"),
     # Those that no hyper-parameter was chosen on.
-    _comparison("digits", "digits/comparison_untuned.md", "hand->scene,print->hand,scene->print"),
+    _comparison("digits", "digits/comparison_untuned.md", "--tasks", _UNTUNED),
+    _comparison("digits", "digits/comparison_references.md", "--b", "references"),
     _plots("digits", "digits", "compression,macs"),
     _comparison("ablation", "digits/ablation.md"),
     _plots("ablation", "digits", "ablations"),
     _table("office31_mobilenet_v2", "office31/mobilenet_v2.md"),
     _comparison("office31_mobilenet_v2", "office31/comparison.md"),
+    _comparison("office31_mobilenet_v2", "office31/comparison_references.md", "--b", "references"),
     _plots("office31_mobilenet_v2", "office31", "macs"),
     _table("office31_densenet121", "office31/densenet121.md"),
 )

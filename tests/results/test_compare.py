@@ -170,6 +170,43 @@ def test_b_all_is_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(capsys, str(tmp_path), "--b", "itmc_fixed,kd,tcp,mobileda") == every
 
 
+def test_references_stand_beside_each_compression_and_have_no_rank(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a student can be seen to be as good as the unpruned network."""
+    at_half = [record(seed=seed, accuracy=70 + seed) for seed in range(3)]
+    at_most = [record(seed=seed, accuracy=60.5, compression=0.75) for seed in range(3)]
+    references = [
+        record(method, seed=seed, compression=0.0, accuracy=accuracy + 2 * seed)
+        for method, accuracy in (("dan", 66), ("source_only", 60))
+        for seed in range(3)
+    ]
+    kd = [record("kd", seed=seed, accuracy=50 + 2 * seed) for seed in range(3)]
+    write(tmp_path, *at_half, *at_most, *references, *kd)
+
+    out = run(capsys, str(tmp_path), "--b", "references")
+    rows = lines_of(out)[1:]  # below the head
+    assert [(label, cells[3]) for label, cells in rows] == [
+        ("source only", "+9.00"),
+        ("dan", "+3.00"),
+        ("source only", "−1.50"),
+        ("dan", "−7.50"),
+    ]
+    assert dict(rows[:2])["dan"] == (
+        ["3", "1", "3", "+3.00", "[+2.00, +4.00]", "3/0/0", "0.250", "0.500"]
+    )
+    assert "average rank" not in out and "kd" not in out
+    assert "Uncompressed, with the same runs beside each compression: source only, dan." in out
+
+    beside, ranked = run(capsys, str(tmp_path), "--b", "all,dan").split("average ranks")
+    assert [label for label, _ in lines_of(beside)][1:] == ["dan", "kd", "dan", "kd"]
+    assert "kd" in ranked and "dan" not in ranked
+    text = run(capsys, str(tmp_path), "--b", "dan", "--format", "csv")
+    (half, most) = csv.DictReader(io.StringIO(text))
+    assert (half["b"], half["group_b"], half["difference"]) == ("dan", "references", "3.0000")
+    assert (half["rank_b"], most["compression"], most["difference"]) == ("", "0.75", "-7.5000")
+
+
 def test_a_variant_is_named_with_the_commas_in_its_brackets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +235,8 @@ def test_settings_without_a_are_named(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--a", "itcm"], ["--a 'itcm'", "itmc, itmc_fixed, kd, mobileda, tcp"]),
         (["--a", "dan"], ["--a 'dan'", "compressed are", "itmc"]),
-        (["--b", "kd,dkd"], ["--b 'dkd'", "no such method", "itmc_fixed"]),
+        (["--a", "references"], ["--a 'references'", "compressed are"]),
+        (["--b", "kd,dkd"], ["--b 'dkd'", "no such method", "itmc_fixed", "references are: dan"]),
         (["--b", "kd,,tcp"], ["--b '': no such method"]),
         (["--b", "kd,itmc"], ["--b 'itmc'", "the same as --a"]),
         (["--b", ""], ["--b '': no such method"]),

@@ -44,12 +44,13 @@ def test_it_makes_what_the_commands_make_of_the_runs(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(results)]) == 1
-    assert capsys.readouterr().err.count("was not what") == 7
+    assert capsys.readouterr().err.count("was not what") == 9
     written = {path.name for path in (results / "digits").iterdir()}
-    tables = {"table.md", "comparison.md", "comparison_untuned.md", "ablation.md"}
+    comparisons = {f"comparison{of}.md" for of in ("", "_untuned", "_references")}
+    tables = {"table.md", "ablation.md", *comparisons}
     assert written == tables | {f"{p}.png" for p in PLOTS}
     written = {path.name for path in (results / "office31").iterdir()}
-    tables = {"mobilenet_v2.md", "comparison.md", "densenet121.md"}
+    tables = {"mobilenet_v2.md", "densenet121.md", "comparison.md", "comparison_references.md"}
     assert written == tables | {"accuracy_vs_macs.png"}
     own = tmp_path / "own.md"
     to_own = ["--format", "markdown", "--out", str(own)]
@@ -58,6 +59,7 @@ def test_it_makes_what_the_commands_make_of_the_runs(
         ("table", table.main, "digits", columns),
         ("comparison", compare.main, "digits", []),
         ("comparison_untuned", compare.main, "digits", ["--tasks", ",".join(UNTUNED)]),
+        ("comparison_references", compare.main, "digits", ["--b", "references"]),
         ("ablation", compare.main, "ablation", []),
     ):
         assert command([str(tmp_path / runs), *options, *to_own]) == 0
