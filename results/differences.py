@@ -141,11 +141,9 @@ def differences(
     made = []
     for comparison in comparisons(records.frame, records.missing):
         compressed = comparison.compressed()
-        if others is None:
-            compared = [method for method in compressed if method != reference]
-        else:
-            there = (*comparison.uncompressed(), *compressed)
-            compared = [method for method in there if method in others]
+        asked = compressed if others is None else others
+        there = [*comparison.uncompressed(), *compressed]
+        compared = [method for method in there if method in asked and method != reference]
         if reference in compressed and compared:
             chosen = comparison.setting.selection(selection)
             blocks = _blocks(comparison, reference, compared, chosen, metric, confidence)
